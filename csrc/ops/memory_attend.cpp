@@ -1,0 +1,75 @@
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "../frame.h"
+#include "../parallel.h"
+
+namespace svm {
+namespace {
+
+std::tuple<Tensor, Tensor, Tensor> memory_attend(const Tensor& q, const Tensor& k_pool, const Tensor& v_pool,
+                                                 const Tensor& cursor, const std::optional<Tensor>& streams,
+                                                 const std::optional<Tensor>& real, const std::optional<Tensor>& pad_k,
+                                                 const std::optional<Tensor>& pad_v, double scale, bool for_backward) {
+  const CpuFrame frame(k_pool, v_pool, cursor, streams, real);
+  const Arg query("q", q);
+  AttendParams params = attend_params(frame, query, pad_k, pad_v, scale);
+  const cpu::Kernels& kernels = frame.kernels(params.q.dtype);
+
+  Tensor out = new_frame(frame, query);
+  Tensor out_column = for_backward ? new_frame(frame, query) : new_tensor(query, query.dtype, {0});
+  const int64_t* size = query.sizes;
+  Tensor lse = for_backward ? new_tensor(query, lse_dtype(query), {size[0], size[1], 2, size[2]})
+                            : new_tensor(query, lse_dtype(query), {0});
+  params.out = frame_view(frame, out, params.q.dtype);
+  if (for_backward) {
+    params.out_column = frame_view(frame, out_column, params.q.dtype);
+    params.lse = lse.data_ptr();
+  }
+  for_units(frame.units(), frame.attend_operations(),
+            [&](int64_t begin, int64_t end) { kernels.memory_attend(params, begin, end); });
+  return {std::move(out), std::move(out_column), std::move(lse)};
+}
+
+Tensor memory_attend_backward(const Tensor& dout, const Tensor& q, const Tensor& k_pool, const Tensor& v_pool,
+                              const Tensor& cursor, const std::optional<Tensor>& streams,
+                              const std::optional<Tensor>& real, const std::optional<Tensor>& pad_k,
+                              const std::optional<Tensor>& pad_v, const Tensor& out, const Tensor& out_column,
+                              const Tensor& lse, double scale) {
+  const CpuFrame frame(k_pool, v_pool, cursor, streams, real);
+  const Arg query("q", q);
+  const AttendParams forward = attend_params(frame, query, pad_k, pad_v, scale);
+  const auto like_q = [&](const char* name, const Tensor& tensor) {
+    const Arg arg(name, tensor);
+    check_like(arg, query);
+    return token_view(arg, frame.pool, frame.rows.batch);
+  };
+  AttendBackwardParams params = {};
+  params.pool = forward.pool;
+  params.dout = like_q("dout", dout);
+  params.q = forward.q;
+  params.out = like_q("out", out);
+  params.out_column = like_q("out_column", out_column);
+  const int64_t* size = query.sizes;
+  params.lse = lse_of(lse, query, {{"B*W", size[0]}, {"H", size[1]}, {"plane", 2}, {"n*n", size[2]}});
+  params.streams = forward.streams;
+  params.batch = forward.batch;
+  params.padding = forward.padding;
+  params.scale = scale;
+  const cpu::Kernels& kernels = frame.kernels(params.q.dtype);
+
+  Tensor dq = new_frame(frame, query);
+  params.dq = frame_view(frame, dq, params.q.dtype);
+  for_units(frame.units(), frame.attend_operations(),
+            [&](int64_t begin, int64_t end) { kernels.memory_attend_backward(params, begin, end); });
+  return dq;
+}
+
+}  // namespace
+}  // namespace svm
+
+STABLE_TORCH_LIBRARY_IMPL(svm_ext, CPU, m) {
+  m.impl("memory_attend", TORCH_BOX(&svm::memory_attend));
+  m.impl("memory_attend_backward", TORCH_BOX(&svm::memory_attend_backward));
+}

@@ -1,0 +1,108 @@
+// Four floats a register, written with the compiler's vector extension: runs on every machine (SSE2 or NEON come out of it).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace svm::cpu::SVM_ISA {
+
+constexpr int kWidth = 4;
+constexpr int kScoreQueries = 2;  // 2 queries x 1 frame x 4 registers = 8 accumulators of 16 registers
+constexpr int kScoreFrames = 1;
+constexpr int kGatherQueries = 2;  // 2 queries x 4 vectors
+constexpr int kGatherVectors = 4;
+constexpr bool kHasDot = false;
+
+typedef float Vec __attribute__((vector_size(16)));
+typedef int32_t Bits __attribute__((vector_size(16)));
+using LaneMask = int;  // how many lanes are real
+
+inline Vec zero() { return Vec{0, 0, 0, 0}; }
+inline Vec broadcast(float x) { return Vec{x, x, x, x}; }
+inline Vec load(const float* p) {
+  Vec a;
+  std::memcpy(&a, p, sizeof a);
+  return a;
+}
+inline void store(float* p, Vec a) { std::memcpy(p, &a, sizeof a); }
+inline Vec add(Vec a, Vec b) { return a + b; }
+inline Vec sub(Vec a, Vec b) { return a - b; }
+inline Vec mul(Vec a, Vec b) { return a * b; }
+inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+inline LaneMask first_lanes(int n) { return n < 0 ? 0 : n > 4 ? 4 : n; }
+inline Vec load(LaneMask m, const float* p) {
+  if (m == 4) return load(p);
+  Vec a = zero();
+  for (int i = 0; i < m; ++i) a[i] = p[i];
+  return a;
+}
+inline void store(LaneMask m, float* p, Vec a) {
+  if (m == 4) return store(p, a);
+  for (int i = 0; i < m; ++i) p[i] = a[i];
+}
+inline Vec select(LaneMask m, Vec a, Vec otherwise) {
+  const Bits lane = {0, 1, 2, 3};
+  return lane < Bits{m, m, m, m} ? a : otherwise;
+}
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }  // into L2
+
+inline float reduce_add(Vec a) { return (a[0] + a[1]) + (a[2] + a[3]); }
+inline float reduce_max(Vec a) {
+  const float low = a[0] > a[1] ? a[0] : a[1], high = a[2] > a[3] ? a[2] : a[3];
+  return low > high ? low : high;
+}
+
+inline Vec load_pairs(LaneMask m, const uint32_t* p) { return load(m, reinterpret_cast<const float*>(p)); }
+inline Vec even_of_pairs(Vec pairs) { return (Vec)((Bits)pairs << 16); }
+inline Vec odd_of_pairs(Vec pairs) {
+  const int32_t high = static_cast<int32_t>(0xffff0000u);
+  return (Vec)((Bits)pairs & Bits{high, high, high, high});
+}
+inline Vec load(const uint16_t* bf16) {
+  return (Vec)(Bits{bf16[0], bf16[1], bf16[2], bf16[3]} << 16);
+}
+// Round to nearest even; NaN stays NaN (quiet).
+inline void store(uint16_t* bf16, Vec a) {
+  for (int i = 0; i < kWidth; ++i) {
+    uint32_t bits;
+    const float x = a[i];
+    std::memcpy(&bits, &x, sizeof bits);
+    bf16[i] = x != x ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  }
+}
+
+// 2^x, relative error below 3e-7; what would be smaller than 2^-126 becomes 0, NaN stays NaN.
+inline Vec exp2(Vec x) {
+  // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
+  const Vec magic = broadcast(12582912.0f);
+  const Vec inside = x < -126.0f ? broadcast(-126.0f) : x > 127.0f ? broadcast(127.0f) : x;
+  const Vec shifted = inside + magic;
+  const Vec whole = shifted - magic;
+  const Vec fraction = inside - whole;
+  Vec p = broadcast(1.5403530e-4f);
+  p = p * fraction + 1.3333558e-3f;
+  p = p * fraction + 9.6181291e-3f;
+  p = p * fraction + 5.5504109e-2f;
+  p = p * fraction + 2.4022651e-1f;
+  p = p * fraction + 6.9314718e-1f;
+  p = p * fraction + 1.0f;
+  const Vec power = (Vec)((Bits)p + (((Bits)shifted - (Bits)magic) << 23));
+  const Vec result = x < -126.0f ? zero() : x > 127.99999f ? broadcast(__builtin_inff()) : power;
+  return x == x ? result : x;
+}
+
+// Rows and columns of a block of up to 16 x 16 change places: `rows` x `columns` are read, missing ones count as zero;
+// `columns` rows of `lanes` elements are written. Moves 32-bit elements, whatever they hold.
+inline void transpose16(const float* from, int64_t from_stride, int rows, int columns, float* to, int64_t to_stride,
+                        int lanes) {
+  for (int c = 0; c < columns; ++c)
+    for (int r = 0; r < lanes; ++r) {
+      uint32_t element = 0;
+      if (r < rows) std::memcpy(&element, from + r * from_stride + c, sizeof element);
+      std::memcpy(to + c * to_stride + r, &element, sizeof element);
+    }
+}
+
+}  // namespace svm::cpu::SVM_ISA

@@ -1,0 +1,121 @@
+"""How the memory pool of one layer lies in memory: the only place in Python that knows.
+
+Letters: S streams, W windows a stream, H heads, n window side, T frames, D head dim. Two layouts hold the
+same numbers:
+
+    columns (CPU)            k [S, W, H, n (row), T, D/g, n (column), g]    v [S, W, H, n (row), T, n (column), D]
+    tokens  (GPU, Triton)    k [S, W, H, n (row), T, n (column), D]         v [S, W, H, n (row), T, n (column), D]
+
+Why rows lie outside of frames, in both: for one row the keys of all frames are neighbours, so the row plane
+finishes its softmax in one go over a tile that stays in the cache while the column plane reads it a second
+time. And since the order of keys does not matter to a softmax, both planes are views with a single stride
+over their keys, rows [n, T*n, D] and columns [(n T), n, D]: any library attention runs on them without a
+copy.
+
+Why the CPU has the column index of K innermost: one vector register then holds the keys of one row of one
+frame (14 of 16 lanes), and one layout serves both planes. In the row plane the lanes are keys and q is a
+broadcast; in the column plane the lanes are the columns themselves and q is a vector. Neither needs a sum
+across lanes. With a bf16 pool the keys lie in pairs along the head dim (g = 2), which is what the
+dot-product instruction eats; else g = 1. V has the head dim innermost: the product with the probabilities
+has its lanes there, in both planes.
+
+Why the GPU has the head dim innermost in K too: a bulk tensor load moves and swizzles lines of the head
+dim, and one box {D, n, n} of such a tensor is one frame of a unit.
+
+The layouts are told apart by the rank of k_pool, so that nothing has to be passed along with it. Slots that
+were never written are uninitialised.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Layout = Literal["columns", "tokens"]
+
+
+class PoolSize(NamedTuple):
+    """The sizes that a pool is made of."""
+
+    streams: int
+    windows: int
+    heads: int
+    side: int  # of a window, which has side * side tokens
+    frames: int  # capacity
+    dim: int
+
+
+def default_layout(device: torch.device) -> Layout:
+    """Return the layout that the kernels of this device type read."""
+    return "columns" if device.type == "cpu" else "tokens"
+
+
+def group_of(dtype: torch.dtype) -> int:
+    """Return how many neighbours along the head dim a key of the columns layout keeps together."""
+    return 2 if dtype == torch.bfloat16 else 1
+
+
+def empty_pool(
+    size: PoolSize, dtype: torch.dtype, device: torch.device, layout: Layout | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return an uninitialised K pool and V pool."""
+    streams, windows, heads, side, frames, dim = size
+    tokens = (streams, windows, heads, side, frames, side, dim)
+    if (layout or default_layout(device)) == "tokens":
+        k_shape = tokens
+    else:
+        group = group_of(dtype)
+        if dim % group:
+            raise ValueError(f"head_dim: expected an even number for a {dtype} pool, got {dim}; use float32")
+        k_shape = (streams, windows, heads, side, frames, dim // group, side, group)
+    return torch.empty(k_shape, dtype=dtype, device=device), torch.empty(tokens, dtype=dtype, device=device)
+
+
+def empty_cursor(size: PoolSize, device: torch.device) -> Tensor:
+    """Return the cursor of an empty pool, [S, W, H, (frames appended, step of the last append)]."""
+    start = torch.tensor([0, -1], dtype=torch.int64, device=device)
+    return start.expand(size.streams, size.windows, size.heads, 2).contiguous()
+
+
+def layout_of(k_pool: Tensor) -> Layout:
+    """Return the layout of a pool."""
+    return "columns" if k_pool.ndim == 8 else "tokens"
+
+
+def size_of(k_pool: Tensor) -> PoolSize:
+    """Return the sizes of a pool; the shape is taken as right."""
+    shape = k_pool.shape
+    if layout_of(k_pool) == "columns":
+        return PoolSize(*shape[:5], shape[5] * shape[7])
+    return PoolSize(*shape[:5], shape[6])
+
+
+def frames_view(pool: Tensor) -> Tensor:
+    """Return a pool, K or V, as a view [S, W, H, T, n (row), n (column), D/g, g]: write through it, flatten
+    to read."""
+    if pool.ndim == 8:
+        return pool.permute(0, 1, 2, 4, 3, 6, 5, 7)
+    return pool.transpose(3, 4).unsqueeze(-1)
+
+
+def read(pool: Tensor, streams: Tensor | None = None) -> Tensor:
+    """Copy the frames of the given streams, all slots in slot order, [B, W, H, T, n, n, D]."""
+    view = frames_view(pool)
+    if streams is not None:
+        view = view[streams]
+    return view.flatten(-2)
+
+
+def read_slots(pool: Tensor, streams: Tensor, count: int) -> Tensor:
+    """Copy the first `count` slots of the given streams in logical order, [B, count, W, H, n, n, D]."""
+    view = frames_view(pool)[:, :, :, :count]
+    return view[streams].flatten(-2).movedim(3, 1).contiguous()
+
+
+def write_slots(pool: Tensor, streams: Tensor, frames: Tensor) -> None:
+    """Write frames [B, count, W, H, n, n, D] to the first `count` slots of the given streams."""
+    view = frames_view(pool)[:, :, :, : frames.shape[1]]
+    value = frames.movedim(1, 3).unflatten(-1, view.shape[-2:])  # [B, W, H, count, n, n, D/g, g]
+    view[streams] = value.to(pool.device, pool.dtype)

@@ -1,0 +1,94 @@
+"""clip_attend: all frames of a clip at once, each seeing what its memory would hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .. import backend
+from . import _check, _fold, _library, reference
+from .memory_attend import autocast, differentiably, empty_results, like_tokens
+
+
+def clip_attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    real: Tensor | None = None,
+    pad_k: Tensor | None = None,
+    pad_v: Tensor | None = None,
+    scale: float | None = None,
+    memory_frames: int = 32,
+    evict: str = "clear",
+) -> Tensor:
+    """Attend a clip's frames to each other as memory_attend would frame by frame; q, k, v [B, T, W, H, n*n,
+    D], any strides.
+
+    Frame t sees the frames of its block of `memory_frames` up to itself (`clear`) or the last
+    `memory_frames` frames (`fifo`). No pool is read or written, so one backward serves the whole clip; the
+    gradient flows to q alone, k and v are detached as they are in a memory. `real`, `pad_k` and `pad_v` as
+    in memory_attend.
+    """
+    q, k, v = autocast(q, k, v)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    op = backend.ops_for("clip_attend", q).clip_attend.default
+    code = _check.evict_code(evict)
+    return differentiably(op, q, k.detach(), v.detach(), real, pad_k, pad_v, scale, memory_frames, code)
+
+
+def _fake(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    real: Tensor | None,
+    pad_k: Tensor | None,
+    pad_v: Tensor | None,
+    scale: float,
+    memory_frames: int,
+    evict: int,
+    for_backward: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
+    batch, frames, windows, heads, tokens, _ = q.shape
+    return empty_results(q, (batch, frames, windows, heads, 2, tokens), for_backward)  # lse [B, T, W, H, plane, N]
+
+
+def _fake_backward(dout: Tensor, q: Tensor, *_: Any) -> Tensor:
+    return like_tokens(q)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, scale, memory_frames, evict, for_backward = inputs  # q, k, v, real, pad_k, pad_v
+    _, out_column, lse = output
+    ctx.mark_non_differentiable(out_column, lse)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, *output)
+    ctx.settings = (scale, memory_frames, evict)
+    ctx.for_backward = for_backward
+
+
+def _backward(ops: Any, ctx: Any, dout: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    nothing = (None,) * 9
+    if dout is None:
+        return None, *nothing
+    if not ctx.for_backward:
+        raise RuntimeError("for_backward: expected True for a q that requires a gradient, got False; pass True")
+    dq = ops.clip_attend_backward.default(dout, *ctx.saved_tensors, *ctx.settings)
+    return dq, *nothing
+
+
+_library.add_op(
+    "clip_attend",
+    fake=_fake,
+    reference=reference.clip_attend,
+    setup_context=_setup_context,
+    backward=_backward,
+    vmap=_fold.rule("clip_attend", rows=(0, 1, 2), fixed=(3, 4, 5), for_backward=9),
+)
+_library.add_op(
+    "clip_attend_backward",
+    fake=_fake_backward,
+    reference=reference.clip_attend_backward,
+    vmap=_fold.rule("clip_attend_backward", rows=(0, 1, 2, 3, 7, 8, 9), fixed=(4, 5, 6)),
+)
