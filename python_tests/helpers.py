@@ -97,7 +97,9 @@ def empty_memory(of: _pool.PoolSize, dtype: torch.dtype = FP32, layout: str = "c
     """A memory in which everything that was never written is NaN."""
     device = torch.device("cpu")
     k, v = _pool.empty_pool(of, dtype, device, layout)
-    return Memory(k.fill_(NAN), v.fill_(NAN), _pool.empty_cursor(of, device), torch.zeros(of.streams, dtype=torch.int64))
+    return Memory(
+        k.fill_(NAN), v.fill_(NAN), _pool.empty_cursor(of, device), torch.zeros(of.streams, dtype=torch.int64)
+    )
 
 
 def filled_memory(
@@ -208,10 +210,8 @@ def plain_gradient(
 ) -> Tensor:
     """dq by plain torch in the narrower type of q and pool."""
     narrow = narrowest(q.dtype, memory.k.dtype)
-    unused = (q, q, q)  # out, out_column, lse
-    return reference.memory_attend_backward(
-        dout, q, *memory.pools, streams, real, *pad, *unused, scale, dtype=narrow
-    )
+    results = plain_attend(q.detach(), memory, streams=streams, real=real, pad=pad, scale=scale)
+    return reference.memory_attend_backward(dout, q, *memory.pools, streams, real, *pad, *results, scale, dtype=narrow)
 
 
 def narrowest(*dtypes: torch.dtype) -> torch.dtype:

@@ -119,6 +119,9 @@ def write(state: dict[str, Any], path: Path) -> None:
     try:
         save_file(tensors, part, metadata={"svm_ext": json.dumps(state["metadata"])})
         os.replace(part, path)
+    except SafetensorError as error:
+        reason = str(error).splitlines()[0]
+        raise OSError(f"path: expected a place to write to, got {path} ({reason}); choose another") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -244,7 +244,7 @@ class StreamMemory:
             raise ValueError(
                 f"streams: expected a sequence of ids or an int64 tensor, got {streams}; write [{streams}]"
             )
-        ids = [index(stream) for stream in streams]
+        ids = [_whole(stream) for stream in streams]
         _check.stream_ids(ids, self.streams, distinct=True)
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
 
@@ -275,8 +275,19 @@ def _bytes_text(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def _whole(stream: Any) -> int:
+    try:
+        return index(stream)
+    except TypeError:
+        raise ValueError(f"streams: expected whole numbers, got {stream!r}; name streams by their ids") from None
+
+
 def _pair(pad: Pad | None) -> tuple[Tensor | None, Tensor | None]:
-    return (None, None) if pad is None else pad
+    if pad is None:
+        return None, None
+    if isinstance(pad, Tensor) or len(pad) != 2:
+        raise ValueError(f"pad: expected a pair (key, value), got {type(pad).__name__}; pass both biases")
+    return pad
 
 
 def _real_tensor(
@@ -286,7 +297,10 @@ def _real_tensor(
     is real."""
     if real is None:
         return None
-    tensor = torch.as_tensor(real, dtype=torch.int32, device=device)
+    tensor = torch.as_tensor(real, device=device)
+    if tensor.is_floating_point():
+        raise ValueError(f"real: expected whole numbers, got {_check.name_of(tensor.dtype)}; count rows and columns")
+    tensor = tensor.to(torch.int32)
     _check.shape("real", tensor, (windows, 2), "W pair", "it holds the real rows and columns of every window")
     _check.real_values(tensor, window)
     return None if bool((tensor == window).all()) else tensor.contiguous().clone()

@@ -1,5 +1,5 @@
-// All frames of a clip at once: the unit's keys and values are packed once, as the pool would hold them, and every frame
-// attends to its own stretch of them.
+// All frames of a clip at once: the unit's keys and values are packed once, as the pool would hold them, and every
+// frame attends to its own stretch of them.
 #pragma once
 
 #include <cstdint>
@@ -135,12 +135,10 @@ inline void clip_attend_backward_unit(const ClipBackwardParams& p, int64_t unit)
   const auto packed = PackedClip<Format>::pack(c, s, p.k, p.v, at, scratch);
   const auto turned = TurnedClip::turn(c, s, p.k, p.v, at, b.token, scratch);
   for (int64_t t = 0; t < c.clip_frames; ++t) {
-    const BackwardTensors tensors{rows_of(p.dout, at.batch, t, at.window, at.head),
-                                  rows_of(p.q, at.batch, t, at.window, at.head),
-                                  rows_of(p.out, at.batch, t, at.window, at.head),
-                                  rows_of(p.out_column, at.batch, t, at.window, at.head),
-                                  rows_of(p.dq, at.batch, t, at.window, at.head),
-                                  static_cast<const float*>(p.lse) + clip_lse_offset(c, at, t)};
+    const BackwardTensors tensors{
+        rows_of(p.dout, at.batch, t, at.window, at.head), rows_of(p.q, at.batch, t, at.window, at.head),
+        rows_of(p.out, at.batch, t, at.window, at.head),  rows_of(p.out_column, at.batch, t, at.window, at.head),
+        rows_of(p.dq, at.batch, t, at.window, at.head),   static_cast<const float*>(p.lse) + clip_lse_offset(c, at, t)};
     if (s.rows == 0 || s.columns == 0) {
       zero_dq(s, tensors.dq);
       continue;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
@@ -19,7 +20,8 @@ inline void store_value_row(const TokenRows& v, const UnitShape& s, int h, uint1
   for (int c = 0; c < s.columns; ++c) read_token_bf16(v, h * s.side + c, s.dim, to + c * s.dim);
 }
 
-// Keys of image row h, transposed to [dim][column] or, in bf16, to [dim / 2][column] pairs. `tokens` holds side * dim floats.
+// Keys of image row h, transposed to [dim][column] or, in bf16, to [dim / 2][column] pairs. `tokens` holds side * dim
+// floats.
 inline void store_key_row(const TokenRows& k, const UnitShape& s, int h, float* tokens, float* to) {
   for (int c = 0; c < s.columns; ++c) read_token(k, h * s.side + c, s.dim, tokens + c * s.dim);
   for (int d = 0; d < s.dim; d += kLine)
@@ -29,8 +31,8 @@ inline void store_key_row(const TokenRows& k, const UnitShape& s, int h, float* 
   for (int c = 0; c < s.columns; ++c)
     read_token_bf16(k, h * s.side + c, s.dim, reinterpret_cast<uint16_t*>(tokens + c * s.dim / 2));
   for (int d = 0; d < s.dim / 2; d += kLine)
-    transpose16(tokens + d, s.dim / 2, s.columns, kLine, reinterpret_cast<float*>(to) + static_cast<int64_t>(d) * s.side,
-                s.side, s.columns);
+    transpose16(tokens + d, s.dim / 2, s.columns, kLine,
+                reinterpret_cast<float*>(to) + static_cast<int64_t>(d) * s.side, s.side, s.columns);
 }
 
 // into = (into + from) / 2 over `count` elements, a multiple of 16; sums in fp32, one rounding.
@@ -38,6 +40,14 @@ template <class T>
 inline void average_into(T* into, const T* from, int64_t count) {
   const Vec half = broadcast(0.5f);
   for (int64_t i = 0; i < count; i += kWidth) store(into + i, mul(add(load(into + i), load(from + i)), half));
+}
+
+// A slot's image rows lie a whole ring apart, where no hardware prefetcher looks: the next one is asked for while this
+// one is written.
+template <class T>
+inline void fetch_for_writing(const T* p, int64_t count) {
+  const char* at = reinterpret_cast<const char*>(p);
+  for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(T)); i += 64) __builtin_prefetch(at + i, 1);
 }
 
 // Format only names the stored types here.
@@ -59,6 +69,12 @@ inline void append_unit(const AppendParams& p, UnitIndex at) {
   for (int h = 0; h < s.rows; ++h) {
     Value* k_row = static_cast<Value*>(stored.k) + h * stored.row_elements;
     Value* v_row = static_cast<Value*>(stored.v) + h * stored.row_elements;
+    if (h + 1 < s.rows) {
+      for (const Value* next : {k_row + stored.row_elements, v_row + stored.row_elements}) {
+        fetch_for_writing(next + plan.slot * frame, frame);
+        if (plan.merge_slot >= 0) fetch_for_writing(next + plan.merge_slot * frame, frame);
+      }
+    }
     if (plan.merge_slot >= 0) {
       average_into(k_row + plan.merge_slot * frame, k_row + plan.slot * frame, frame);
       average_into(v_row + plan.merge_slot * frame, v_row + plan.slot * frame, frame);

@@ -1,9 +1,10 @@
-// Inter-frame axial attention of one unit: every query (r, c) attends to column c and to row r of all remembered frames, in
-// two separate softmaxes whose results are added.
+// Inter-frame axial attention of one unit: every query (r, c) attends to column c and to row r of all remembered
+// frames, in two separate softmaxes whose results are added.
 //
-// Row by row: the keys of image row h are adjacent over all frames, so the row plane of h is finished in one go, and the same
-// keys, still in the cache, give the column plane its scores. The column plane's weights wait until all rows are done. Frames
-// are taken in chunks, joined by the usual running maximum, so that the waiting scores stay in the L2 cache at any capacity.
+// Row by row: the keys of image row h are adjacent over all frames, so the row plane of h is finished in one go, and
+// the same keys, still in the cache, give the column plane its scores. The column plane's weights wait until all rows
+// are done. Frames are taken in chunks, joined by the usual running maximum, so that the waiting scores stay in the L2
+// cache at any capacity.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +19,9 @@
 
 namespace svm::cpu::SVM_ISA {
 
-// A chunk's keys and values (fp32: 8 frames of 100 kB) and its column scores stay in an L2 cache of 1 MB until the column
-// plane has read them a second time.
-template <class Format>
-constexpr int kChunkFrames = Format::kDims == 1 ? 8 : 16;
+// Frames whose column scores wait together. Measured on 1 MB of L2: 8 load and store the sums too often, 32 spill the
+// cache.
+constexpr int kChunkFrames = 16;
 // Query lines of neighbouring rows would lie 4 kB apart, all in one set of the L1 cache: one line more spreads them.
 constexpr int kQueryPad = kLine;
 constexpr float kLog2e = 1.44269504088896340736f;
@@ -45,16 +45,18 @@ struct AttendScratch {
   float* row_scores;     // [frame][column][16]
   float* column_scores;  // [row h][frame][query row][16]
   Weight* row_weights;   // with a dot format: pairs of neighbouring keys [frame][column][8]; else the scores' memory
-  Weight* column_weights;  // [column][row h][frame][16 query rows]; with a dot format [column][row pair][frame][16] pairs
+  Weight*
+      column_weights;  // [column][row h][frame][16 query rows]; with a dot format [column][row pair][frame][16] pairs
 
   static AttendScratch make(Scratch& scratch, const UnitShape& s, int frames) {
-    const int64_t n = s.side, dim = s.dim, chunk = frames < kChunkFrames<Format> ? frames : kChunkFrames<Format>;
+    const int64_t n = s.side, dim = s.dim, chunk = frames < kChunkFrames ? frames : kChunkFrames;
     const int64_t per_token = dim / Format::kDims * Format::kQueriesPerKey;
     const int64_t key_rows = Format::kDot ? (n + 1) / 2 : n;
-    scratch.begin(Scratch::room<Weight>(n * n * per_token) + Scratch::room<Weight>(n * (per_token * kLine + kQueryPad)) +
-                  Scratch::room<float>(n * dim) + 4 * Scratch::room<float>(n * kLine) +
-                  2 * Scratch::room<float>(n * n * dim) + Scratch::room<float>(chunk * n * kLine) +
-                  Scratch::room<float>(n * chunk * n * kLine) + Scratch::room<Weight>(n * key_rows * chunk * kLine) +
+    scratch.begin(Scratch::room<Weight>(n * n * per_token) +
+                  Scratch::room<Weight>(n * (per_token * kLine + kQueryPad)) + Scratch::room<float>(n * dim) +
+                  4 * Scratch::room<float>(n * kLine) + 2 * Scratch::room<float>(n * n * dim) +
+                  Scratch::room<float>(chunk * n * kLine) + Scratch::room<float>(n * chunk * n * kLine) +
+                  Scratch::room<Weight>(n * key_rows * chunk * kLine) +
                   Scratch::room<Weight>(Format::kDot ? chunk * n * kLine / 2 : 0));
     AttendScratch a;
     a.row_queries = scratch.take<Weight>(n * n * per_token);
@@ -77,7 +79,8 @@ struct AttendScratch {
   }
 };
 
-// Queries of image row r, times `factor`, into the two forms that the planes want. Lanes beyond the real columns are zero.
+// Queries of image row r, times `factor`, into the two forms that the planes want. Lanes beyond the real columns are
+// zero.
 template <class Format>
 inline void pack_query_row(const TokenRows& q, const UnitShape& s, int r, float factor, float* token,
                            typename Format::Query* row_queries, typename Format::Query* column_queries) {
@@ -244,8 +247,8 @@ inline Vec column_weight(const float* score, Vec maximum, Vec* total) {
   return weight;
 }
 
-// All column scores become weights, turned so that those of one column lie together: gathering reads them column by column.
-// With a dot format the weights of two image rows share a pair.
+// All column scores become weights, turned so that those of one column lie together: gathering reads them column by
+// column. With a dot format the weights of two image rows share a pair.
 template <class Format>
 inline void softmax_column(const AttendScratch<Format>& a, const UnitShape& s, int frames) {
   constexpr int kKeys = Format::kDot ? 2 : 1;
@@ -275,8 +278,8 @@ inline void softmax_column(const AttendScratch<Format>& a, const UnitShape& s, i
 }
 
 template <class Format>
-inline void gather_column(const AttendScratch<Format>& a, const UnitMemory<Format>& memory, const UnitShape& s, int first,
-                          int frames) {
+inline void gather_column(const AttendScratch<Format>& a, const UnitMemory<Format>& memory, const UnitShape& s,
+                          int first, int frames) {
   constexpr int kKeys = Format::kDot ? 2 : 1;
   GatherOperands<Format> in;
   in.query_stride = 1;
@@ -362,9 +365,8 @@ inline void attend_unit(const UnitMemory<Format>& memory, const UnitShape& s, co
   keys.step_stride = s.side;
   keys.steps = steps;
   keys.lanes = first_of_line(s.columns);
-  for (int first = 0; first < memory.frames; first += kChunkFrames<Format>) {
-    const int frames = 
-        memory.frames - first < kChunkFrames<Format> ? memory.frames - first : kChunkFrames<Format>;
+  for (int first = 0; first < memory.frames; first += kChunkFrames) {
+    const int frames = memory.frames - first < kChunkFrames ? memory.frames - first : kChunkFrames;
     for (int i = 0; i < s.rows * kLine; i += kWidth) store(column_maximum + i, load(a.column.maximum + i));
     for (int h = 0; h < s.rows; ++h) {
       keys.keys = memory.k + h * memory.k_row + first * memory.k_frame;
@@ -373,8 +375,10 @@ inline void attend_unit(const UnitMemory<Format>& memory, const UnitShape& s, co
       // What comes next: the following image row, or the first one of the next chunk.
       const bool last = h + 1 == s.rows;
       const int64_t next_row = last ? 0 : h + 1, next_first = last ? first + frames : first;
-      Ahead next_keys{reinterpret_cast<const char*>(memory.k + next_row * memory.k_row + next_first * memory.k_frame), 64};
-      Ahead next_values{reinterpret_cast<const char*>(memory.v + next_row * memory.v_row + next_first * memory.v_frame), 128};
+      Ahead next_keys{reinterpret_cast<const char*>(memory.k + next_row * memory.k_row + next_first * memory.k_frame),
+                      64};
+      Ahead next_values{reinterpret_cast<const char*>(memory.v + next_row * memory.v_row + next_first * memory.v_frame),
+                        128};
       scores<Format, false>(keys, s.columns, frames, a.row_scores, s.columns * kLine, next_keys);
       softmax_row(a, s, h, frames);
       gather_row(a, memory, s, h, first, frames, next_keys);

@@ -11,7 +11,8 @@
 
 namespace svm::cpu::SVM_ISA {
 
-// Sixteen frames of turned keys and values of one image row are 120 kB; fewer would load and store the gradients more often.
+// Sixteen frames of turned keys and values of one image row are 120 kB; fewer would load and store the gradients more
+// often.
 constexpr int kBackwardFrames = 16;
 
 // Keys and values of one image row, turned and in fp32.
@@ -22,14 +23,14 @@ struct TurnedRow {
 };
 
 struct BackwardScratch {
-  float* token;          // [side][dim]
-  float* row_douts;      // [token][dim]
-  float* column_douts;   // [row][dim][16], then kQueryPad
-  float* dq;             // [token][dim]
-  float* lse[2];         // [side][16] of the column and the row plane, base 2
-  float* product[2];     // [side][16] D of the two planes
-  float* scores;         // [frame][query][16]
-  float* grads;          // [frame][query][16]
+  float* token;         // [side][dim]
+  float* row_douts;     // [token][dim]
+  float* column_douts;  // [row][dim][16], then kQueryPad
+  float* dq;            // [token][dim]
+  float* lse[2];        // [side][16] of the column and the row plane, base 2
+  float* product[2];    // [side][16] D of the two planes
+  float* scores;        // [frame][query][16]
+  float* grads;         // [frame][query][16]
 
   static size_t room(const UnitShape& s) {
     const int64_t n = s.side, dim = s.dim;
@@ -63,9 +64,10 @@ inline float dot_of(const float* a, const float* b, int dim) {
   return reduce_add(sum);
 }
 
-// D and lse of image row r, and the gradient that its virtual keys give. `token` holds the row's queries, base-2 scaled.
-inline void begin_backward_row(const BackwardScratch& b, const BackwardTensors& t, const UnitShape& s, int r, int frames,
-                               const PaddedToken& padded) {
+// D and lse of image row r, and the gradient that its virtual keys give. `token` holds the row's queries, base-2
+// scaled.
+inline void begin_backward_row(const BackwardScratch& b, const BackwardTensors& t, const UnitShape& s, int r,
+                               int frames, const PaddedToken& padded) {
   alignas(64) float out[kMaxDim], column[kMaxDim];
   for (int plane = 0; plane < 2; ++plane)
     for (int c = 0; c < kLine; ++c) b.lse[plane][r * kLine + c] = b.product[plane][r * kLine + c] = 0.0f;
@@ -83,8 +85,8 @@ inline void begin_backward_row(const BackwardScratch& b, const BackwardTensors& 
       b.lse[plane][line] = t.lse[plane * s.tokens() + at] * kLog2e;
       const int missing = s.side - (plane == 0 ? s.rows : s.columns);
       if (padded.k == nullptr || missing == 0) continue;
-      const float logit = dot_of(b.token + c * s.dim, padded.k, s.dim) +
-                          __builtin_log2f(static_cast<float>(missing) * frames);
+      const float logit =
+          dot_of(b.token + c * s.dim, padded.k, s.dim) + __builtin_log2f(static_cast<float>(missing) * frames);
       const float weight = __builtin_exp2f(logit - b.lse[plane][line]);
       const Vec by = broadcast(weight * (dot_of(dout, padded.v, s.dim) - b.product[plane][line]));
       for (int d = 0; d < s.dim; d += kWidth) store(dq + d, fma(load(padded.k + d), by, load(dq + d)));
@@ -128,7 +130,8 @@ inline void attend_backward_unit(const UnitMemory<Format>& memory, const UnitSha
   const int steps = s.dim / Format::kDims, per_token = steps * Format::kQueriesPerKey;
   for (int r = 0; r < s.rows; ++r) {
     pack_query_row<Float32>(tensors.dout, s, r, 1.0f, b.token, b.row_douts, b.column_douts);
-    pack_query_row<Format>(tensors.q, s, r, static_cast<float>(scale) * kLog2e, b.token, a.row_queries, a.column_queries);
+    pack_query_row<Format>(tensors.q, s, r, static_cast<float>(scale) * kLog2e, b.token, a.row_queries,
+                           a.column_queries);
     begin_backward_row(b, tensors, s, r, memory.frames, padded);
   }
 
@@ -209,8 +212,8 @@ inline void turn_keys(const float* k, const UnitShape& s, float* to) {
 inline void turn_keys(const uint32_t* k, const UnitShape& s, float* to) {
   alignas(64) float pairs[kLine * kLine];
   for (int d = 0; d < s.dim / 2; d += kLine) {
-    transpose16(reinterpret_cast<const float*>(k) + static_cast<int64_t>(d) * s.side, s.side, kLine, s.columns, pairs, kLine,
-                kLine);
+    transpose16(reinterpret_cast<const float*>(k) + static_cast<int64_t>(d) * s.side, s.side, kLine, s.columns, pairs,
+                kLine, kLine);
     for (int c = 0; c < s.columns; ++c) {
       const uint16_t* from = reinterpret_cast<const uint16_t*>(pairs + c * kLine);
       for (int i = 0; i < 2 * kLine; i += kWidth) store(to + c * s.dim + 2 * d + i, load(from + i));
@@ -237,12 +240,10 @@ inline void memory_attend_backward_unit(const AttendBackwardParams& p, int64_t u
   const UnitMemory<Format> memory =
       unit_memory<Format>(p.pool, stored, held_frames(stored.cursor->count, p.pool.frames));
   const int64_t window = at.batch * p.pool.windows + at.window;
-  const BackwardTensors tensors{rows_of(p.dout, window, at.head),
-                                rows_of(p.q, window, at.head),
-                                rows_of(p.out, window, at.head),
-                                rows_of(p.out_column, window, at.head),
-                                rows_of(p.dq, window, at.head),
-                                static_cast<const float*>(p.lse) + unit * 2 * s.tokens()};
+  const BackwardTensors tensors{
+      rows_of(p.dout, window, at.head), rows_of(p.q, window, at.head),
+      rows_of(p.out, window, at.head),  rows_of(p.out_column, window, at.head),
+      rows_of(p.dq, window, at.head),   static_cast<const float*>(p.lse) + unit * 2 * s.tokens()};
   if (memory.frames == 0 || s.rows == 0 || s.columns == 0) return zero_dq(s, tensors.dq);
 
   const int64_t turned_keys = static_cast<int64_t>(s.side) * s.dim, turned_values = static_cast<int64_t>(s.dim) * kLine;

@@ -6,8 +6,8 @@
 
 namespace svm::cpu {
 
-// Throws; defined once for all instruction sets, since code of the standard library that is compiled for one of them must not
-// end up being linked for all.
+// Throws; defined once for all instruction sets, since code of the standard library that is compiled for one of them
+// must not end up being linked for all.
 [[noreturn]] void out_of_memory();
 
 }  // namespace svm::cpu

@@ -68,24 +68,9 @@ inline void store(uint16_t* bf16, Vec a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(bf16), packed);
 }
 
-// 2^x, relative error below 2e-7; what would be smaller than 2^-126 becomes 0, NaN stays NaN.
-inline Vec exp2(Vec x) {
-  const Vec lowest = broadcast(-126.0f), highest = broadcast(127.99999f);
-  const Vec whole = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Vec fraction = sub(x, whole);
-  Vec p = broadcast(1.5403530e-4f);
-  p = fma(p, fraction, broadcast(1.3333558e-3f));
-  p = fma(p, fraction, broadcast(9.6181291e-3f));
-  p = fma(p, fraction, broadcast(5.5504109e-2f));
-  p = fma(p, fraction, broadcast(2.4022651e-1f));
-  p = fma(p, fraction, broadcast(6.9314718e-1f));
-  p = fma(p, fraction, broadcast(1.0f));
-  const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(whole), 23);
-  const Vec power = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
-  const Vec tiny = _mm256_cmp_ps(x, lowest, _CMP_LT_OQ), nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
-  const Vec huge = _mm256_cmp_ps(x, highest, _CMP_GT_OQ);
-  const Vec finite = _mm256_blendv_ps(_mm256_andnot_ps(tiny, power), broadcast(__builtin_inff()), huge);
-  return _mm256_blendv_ps(finite, x, nan);
+// The last bits of a shifted number become an exponent: see exp2.h.
+inline Vec power_of_two(Vec shifted) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
 }
 
 // Rows and columns of a block of up to 16 x 16 change places: `rows` x `columns` are read, missing ones count as zero;
@@ -114,7 +99,8 @@ inline void transpose16(const float* from, int64_t from_stride, int rows, int co
       }
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        const Vec low = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20), high = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
+        const Vec low = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20),
+                  high = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
         if (top + i < columns) store(written, to + (top + i) * to_stride + left, low);
         if (top + 4 + i < columns) store(written, to + (top + 4 + i) * to_stride + left, high);
       }

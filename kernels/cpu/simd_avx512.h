@@ -53,7 +53,8 @@ inline Vec load(const uint16_t* bf16) {
 inline __m512i round_to_bf16_bits(Vec a) {
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
+  const __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
   return _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0));
 }
@@ -61,18 +62,9 @@ inline void store(uint16_t* bf16, Vec a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(bf16), _mm512_cvtepi32_epi16(round_to_bf16_bits(a)));
 }
 
-// 2^x, relative error below 2e-7 over the range of a softmax (x <= 0); 2^-inf = 0, NaN stays NaN.
-inline Vec exp2(Vec x) {
-  const Vec whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Vec fraction = sub(x, whole);
-  Vec p = broadcast(1.5403530e-4f);
-  p = fma(p, fraction, broadcast(1.3333558e-3f));
-  p = fma(p, fraction, broadcast(9.6181291e-3f));
-  p = fma(p, fraction, broadcast(5.5504109e-2f));
-  p = fma(p, fraction, broadcast(2.4022651e-1f));
-  p = fma(p, fraction, broadcast(6.9314718e-1f));
-  p = fma(p, fraction, broadcast(1.0f));
-  return _mm512_scalef_ps(p, whole);
+// The last bits of a shifted number become an exponent: see exp2.h.
+inline Vec power_of_two(Vec shifted) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
 }
 
 // Rows and columns of a block of up to 16 x 16 change places: `rows` x `columns` are read, missing ones count as zero;
@@ -128,8 +120,8 @@ inline Vec dot(Vec a, Vec b, Vec c) {
 // Lane i holds the pair (low[i], high[i]), rounded to bf16.
 inline Vec make_pairs(Vec low, Vec high) {
   const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high, low);  // low in the first half, high in the second
-  const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                                              21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                                              6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleave, both));
 }
 // The sixteen floats as eight pairs of neighbours.

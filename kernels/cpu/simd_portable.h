@@ -1,4 +1,5 @@
-// Four floats a register, written with the compiler's vector extension: runs on every machine (SSE2 or NEON come out of it).
+// Four floats a register, written with the compiler's vector extension: runs on every machine (SSE2 or NEON come out of
+// it).
 #pragma once
 
 #include <cstdint>
@@ -60,9 +61,7 @@ inline Vec odd_of_pairs(Vec pairs) {
   const int32_t high = static_cast<int32_t>(0xffff0000u);
   return (Vec)((Bits)pairs & Bits{high, high, high, high});
 }
-inline Vec load(const uint16_t* bf16) {
-  return (Vec)(Bits{bf16[0], bf16[1], bf16[2], bf16[3]} << 16);
-}
+inline Vec load(const uint16_t* bf16) { return (Vec)(Bits{bf16[0], bf16[1], bf16[2], bf16[3]} << 16); }
 // Round to nearest even; NaN stays NaN (quiet).
 inline void store(uint16_t* bf16, Vec a) {
   for (int i = 0; i < kWidth; ++i) {
@@ -73,25 +72,8 @@ inline void store(uint16_t* bf16, Vec a) {
   }
 }
 
-// 2^x, relative error below 3e-7; what would be smaller than 2^-126 becomes 0, NaN stays NaN.
-inline Vec exp2(Vec x) {
-  // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
-  const Vec magic = broadcast(12582912.0f);
-  const Vec inside = x < -126.0f ? broadcast(-126.0f) : x > 127.0f ? broadcast(127.0f) : x;
-  const Vec shifted = inside + magic;
-  const Vec whole = shifted - magic;
-  const Vec fraction = inside - whole;
-  Vec p = broadcast(1.5403530e-4f);
-  p = p * fraction + 1.3333558e-3f;
-  p = p * fraction + 9.6181291e-3f;
-  p = p * fraction + 5.5504109e-2f;
-  p = p * fraction + 2.4022651e-1f;
-  p = p * fraction + 6.9314718e-1f;
-  p = p * fraction + 1.0f;
-  const Vec power = (Vec)((Bits)p + (((Bits)shifted - (Bits)magic) << 23));
-  const Vec result = x < -126.0f ? zero() : x > 127.99999f ? broadcast(__builtin_inff()) : power;
-  return x == x ? result : x;
-}
+// The last bits of a shifted number become an exponent: see exp2.h.
+inline Vec power_of_two(Vec shifted) { return (Vec)((Bits)shifted << 23); }
 
 // Rows and columns of a block of up to 16 x 16 change places: `rows` x `columns` are read, missing ones count as zero;
 // `columns` rows of `lanes` elements are written. Moves 32-bit elements, whatever they hold.

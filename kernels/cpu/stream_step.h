@@ -1,4 +1,5 @@
-// Append and attend of one unit in one visit: the new frame and the merged one are still in the cache when they are read.
+// Append and attend of one unit in one visit: the new frame and the merged one are still in the cache when they are
+// read.
 #pragma once
 
 #include "cpu/memory_append.h"

@@ -1,8 +1,10 @@
-// The two inner loops of everything: scores (queries x keys) and gather (weights x values). A *line* is 16 floats: the keys
-// of one frame in the row plane, the columns of one image row in the column plane.
+// The two inner loops of everything: scores (queries x keys) and gather (weights x values). A *line* is 16 floats: the
+// keys of one frame in the row plane, the columns of one image row in the column plane.
 #pragma once
 
 #include <cstdint>
+
+#include "cpu/exp2.h"
 
 namespace svm::cpu::SVM_ISA {
 
@@ -71,8 +73,9 @@ inline Vec broadcast_query(const uint32_t* p) { return broadcast_pair(p); }
 inline Vec load_query(const uint32_t* p) { return load_pairs(first_lanes(16), p); }
 #endif
 
-// Memory that will be read soon: the inner loops fetch it into the L2 cache along the way, a line or two a round, so that the
-// memory works evenly while the multipliers do. The hardware's own prefetcher stops at page ends, which are everywhere here.
+// Memory that will be read soon: the inner loops fetch it into the L2 cache along the way, a line or two a round, so
+// that the memory works evenly while the multipliers do. The hardware's own prefetcher stops at page ends, which are
+// everywhere here.
 struct Ahead {
   const char* at;
   int64_t step;  // bytes a round, at most two cache lines; 0 fetches nothing new
@@ -85,7 +88,8 @@ struct Ahead {
 };
 inline Ahead nothing_ahead(const void* harmless) { return {static_cast<const char*>(harmless), 0}; }
 
-// Where `scores` finds its operands. Queries: [query][step] scalars (row plane) or [query][step][16] lines (column plane).
+// Where `scores` finds its operands. Queries: [query][step] scalars (row plane) or [query][step][16] lines (column
+// plane).
 template <class Format>
 struct ScoreOperands {
   const typename Format::Query* queries;
@@ -96,8 +100,8 @@ struct ScoreOperands {
   LineMask lanes;
 };
 
-// out[frame][query][16] = sum over dims of query * key, for Q queries and F frames held in registers; added to what is there
-// if `accumulate`.
+// out[frame][query][16] = sum over dims of query * key, for Q queries and F frames held in registers; added to what is
+// there if `accumulate`.
 template <class Format, bool kLanesAreQueries, int Q, int F>
 inline void scores_tile(const ScoreOperands<Format>& in, float* out, int64_t out_frame_stride, bool accumulate,
                         Ahead& ahead) {
@@ -185,7 +189,8 @@ struct ScoresGroup {
   }
 };
 
-// Query lines of a group that are walked in one go: 7 x 32 lines are 14 kB, which stay in the L1 cache from frame to frame.
+// Query lines of a group that are walked in one go: 7 x 32 lines are 14 kB, which stay in the L1 cache from frame to
+// frame.
 constexpr int kQuerySteps = 32;
 
 // out[frame][query][16] for any number of queries and frames.
@@ -228,7 +233,8 @@ inline void load_values(const typename Format::Value* p, [[maybe_unused]] int64_
 #if defined(__AVX512BF16__)
   if constexpr (Format::kDot) {
 #pragma GCC unroll 4
-    for (int i = 0; i < V; i += 2) load_row_pairs(p + i * kWidth, p + pair_stride + i * kWidth, &value[i], &value[i + 1]);
+    for (int i = 0; i < V; i += 2)
+      load_row_pairs(p + i * kWidth, p + pair_stride + i * kWidth, &value[i], &value[i + 1]);
     return;
   }
 #endif

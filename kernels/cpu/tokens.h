@@ -41,8 +41,8 @@ inline TokenRows rows_of(const TokenView& view, int64_t window, int64_t head) {
 
 inline TokenRows rows_of(const ClipView& view, int64_t batch, int64_t frame, int64_t window, int64_t head) {
   if (view.data == nullptr) return {nullptr, view.dtype, 0, 0};
-  const int64_t at = batch * view.stride_batch + frame * view.stride_frame + window * view.stride_window +
-                     head * view.stride_head;
+  const int64_t at =
+      batch * view.stride_batch + frame * view.stride_frame + window * view.stride_window + head * view.stride_head;
   return {static_cast<char*>(view.data) + at * size_of(view.dtype), view.dtype, view.stride_token, view.stride_dim};
 }
 

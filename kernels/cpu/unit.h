@@ -16,7 +16,7 @@ struct UnitShape {
 // The keys and values that a unit attends to: `frames` frames, from the first one on. Strides in stored elements.
 template <class Format>
 struct UnitMemory {
-  const typename Format::Key* k;  // [row][frame][dim / kDims][column]
+  const typename Format::Key* k;    // [row][frame][dim / kDims][column]
   const typename Format::Value* v;  // [row][frame][column][dim]
   int64_t k_row, k_frame;
   int64_t v_row, v_frame;

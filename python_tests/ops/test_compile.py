@@ -12,6 +12,7 @@ from helpers import BF16, FP32, FP64
 from svm_ext import StreamMemory, ops, use_backend
 
 SCALE = 0.3
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # opcheck's own
 NAMESPACES = ["svm_ext", "svm_ext_reference"]
 
 
@@ -154,7 +155,9 @@ def test_training_compiles(compiler):
         memory.advance()
         return x + out.sin()
 
-    for step, memory in zip((train, torch.compile(train, fullgraph=True, backend=compiler)), two_memories(), strict=True):
+    for step, memory in zip(
+        (train, torch.compile(train, fullgraph=True, backend=compiler)), two_memories(), strict=True
+    ):
         torch.manual_seed(5)
         xs = torch.randn(7, 6, 2, 9, 16).requires_grad_()
         for x in xs.unbind():
@@ -189,7 +192,9 @@ def test_a_compiled_checkpointed_layer_trains():
 def test_clip_attend_compiles():
     q, k, v = torch.randn(3, 2, 3, 2, 2, 9, 16)
     leaf = q.clone().requires_grad_()
-    attend = torch.compile(lambda q: ops.clip_attend(q, k, v, memory_frames=2).sin(), fullgraph=True, backend="aot_eager")
+    attend = torch.compile(
+        lambda q: ops.clip_attend(q, k, v, memory_frames=2).sin(), fullgraph=True, backend="aot_eager"
+    )
     ours = torch.autograd.grad(attend(leaf).sum(), leaf)[0]
     theirs = torch.autograd.grad(ops.clip_attend(leaf, k, v, memory_frames=2).sin().sum(), leaf)[0]
     torch.testing.assert_close(ours, theirs)
@@ -241,6 +246,7 @@ def test_attend_exports():
     torch.testing.assert_close(exported.module()(q, *other.pools), Attend()(q, *other.pools))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, of torch
 @pytest.mark.parametrize("functional", [False, True], ids=["as-is", "functionalised"])
 def test_step_exports(functional, tmp_path):
     """And survives a file; the exported program carries its state on from frame to frame."""
@@ -367,9 +373,7 @@ def test_vmap_over_clips(backend, shared):
     dims = (0, None, None) if shared else 0
     arguments = (q, k[0], v[0]) if shared else (q, k, v)
     mapped = torch.vmap(lambda q, k, v: ops.clip_attend(q, k, v, memory_frames=2), in_dims=dims)(*arguments)
-    stacked = torch.stack(
-        [ops.clip_attend(x, k[i % len(k)], v[i % len(v)], memory_frames=2) for i, x in enumerate(q)]
-    )
+    stacked = torch.stack([ops.clip_attend(x, k[i % len(k)], v[i % len(v)], memory_frames=2) for i, x in enumerate(q)])
     helpers.assert_same(mapped, stacked)
     ours, theirs = (torch.autograd.grad(out, q, dout)[0] for out in (mapped, stacked))
     helpers.assert_same(ours, theirs)

@@ -124,7 +124,7 @@ def test_strides_do_not_matter(backend, strides, dtype):
 
 @pytest.mark.parametrize("dtype", [FP32, BF16], ids=["fp32", "bf16"])
 def test_padded_tokens_are_not_stored(backend, dtype):
-    """All paddings of a window at once, one a window, also windows without a picture; NaN stays where nothing belongs."""
+    """All paddings of a window at once, also windows without a picture; NaN stays where nothing belongs."""
     side = 3
     size = helpers.size(streams=1, windows=(side + 1) ** 2, side=side, frames=2)
     real = torch.cartesian_prod(torch.arange(side + 1), torch.arange(side + 1)).int()

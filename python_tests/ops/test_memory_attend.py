@@ -8,7 +8,7 @@ import torch
 import helpers
 from helpers import BF16, DTYPE_IDS, DTYPES, FP32, FP64, NAN, STRIDED, Memory
 from svm_ext import ops, use_backend
-from svm_ext.ops import reference
+from svm_ext.ops import _pool, reference
 
 SCALE = 0.3
 
@@ -162,8 +162,6 @@ def test_nan_is_passed_through_not_hidden(backend):
     assert spoilt.tolist() == [i == 4 for i in range(9)]
 
     q = helpers.tokens(size)
-    from svm_ext.ops import _pool
-
     _pool.frames_view(memory.k)[0, 0, 0, 1, 0, 2] = NAN  # row 0, column 2
     spoilt = ops.memory_attend(q, *memory.pools).isnan().all(-1)[0, 0].view(3, 3)
     assert spoilt.tolist() == [[True, True, True], [False, False, True], [False, False, True]]
@@ -186,7 +184,8 @@ def test_oracle_backward_is_its_own_derivative():
     memory = helpers.filled_memory(size, [1, 9], FP64, "tokens", real)
     q, dout = helpers.tokens(size, FP64), helpers.tokens(size, FP64)
     truth = helpers.oracle_gradient(dout, q, memory, real=real, pad=pad)
-    dq = reference.memory_attend_backward(dout, q, *memory.pools, None, real, *pad, q, q, q, SCALE)
+    results = reference.memory_attend(q, *memory.pools, None, real, *pad, SCALE, True)
+    dq = reference.memory_attend_backward(dout, q, *memory.pools, None, real, *pad, *results, SCALE)
     torch.testing.assert_close(dq, truth, rtol=1e-12, atol=1e-12)
 
 

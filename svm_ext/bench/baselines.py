@@ -172,7 +172,7 @@ class FramePools:
 
 
 def nms_loop(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Return the indices of the boxes [n, 4] that stay, best first; a box competes within its group."""
+    """Return the indices of the boxes [n, 4], at least one, that stay, best first; a box competes within its group."""
     # Groups are moved apart, so that boxes of different groups do not overlap; in fp64, for single precision has
     # too few digits for that and keeps other boxes.
     boxes = boxes.double()
@@ -186,4 +186,4 @@ def nms_loop(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) ->
         high = torch.minimum(boxes[rest, 2:], boxes[best, 2:])
         common = (high - low).clamp(min=0).prod(1)
         order = rest[common / (area[rest] + area[best] - common) <= threshold]
-    return torch.stack(kept) if kept else order
+    return torch.stack(kept)

@@ -175,6 +175,7 @@ def append(
     batch = batch_of(streams, k_pool)
     for name, tensor in (("k", k), ("v", v)):
         tokens(name, tensor, size, batch, k_pool)
+    dtype("v", v, k.dtype, "k and v of a frame have one type")
     dtype("step", step, torch.int64, "convert it with .long()")
     shape("step", step, (size.streams,), "S", "it holds the step of every stream of the pool")
     same_device("step", step, "k_pool", k_pool)
@@ -279,3 +280,20 @@ def clip(
         raise ValueError(f"memory_frames: expected at least 1, got {memory_frames}; it is the memory's capacity")
     if evict not in (1, 2):
         raise ValueError(f"evict: expected 1 (fifo) or 2 (clear) for a clip, got {evict}; merging needs a memory")
+
+
+def results(q: Tensor, dout: Tensor, out: Tensor, out_column: Tensor, lse: Tensor) -> None:
+    """Check what an attend's backward is given of its forward, and the gradient of its output."""
+    for name, tensor in (("dout", dout), ("out", out), ("out_column", out_column)):
+        same_device(name, tensor, "q", q)
+        shape(name, tensor, q.shape, _letters(q), "it has the shape of q")
+        if tensor.dtype != q.dtype:
+            raise ValueError(f"{name}: expected {name_of(q.dtype)} like q, got {name_of(tensor.dtype)}; convert it")
+    remedy = "pass what the forward returned"
+    same_device("lse", lse, "q", q)
+    dtype("lse", lse, torch.float64 if q.dtype == torch.float64 else torch.float32, remedy)
+    shape("lse", lse, (*q.shape[:-2], 2, q.shape[-2]), _letters(q).replace("n*n D", "plane n*n"), remedy)
+
+
+def _letters(q: Tensor) -> str:
+    return "B*W H n*n D" if q.ndim == 4 else "B T W H n*n D"

@@ -54,7 +54,10 @@ def _fake(
     return empty_results(q, (batch, frames, windows, heads, 2, tokens), for_backward)  # lse [B, T, W, H, plane, N]
 
 
-def _fake_backward(dout: Tensor, q: Tensor, *_: Any) -> Tensor:
+def _fake_backward(dout: Tensor, q: Tensor, *given: Any) -> Tensor:
+    *keys_and_padding, out, out_column, lse, _, memory_frames, evict = given
+    _check.clip(q, *keys_and_padding, memory_frames, evict)
+    _check.results(q, dout, out, out_column, lse)
     return like_tokens(q)
 
 

@@ -39,7 +39,7 @@ def memory_attend(
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Convert to autocast's type where autocast is on for the device; fp64 stays, as in torch's own ops."""
     kind = "cpu" if tensors[0].is_cpu else tensors[0].device.type
-    if not torch.is_autocast_enabled(kind):
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
         return tensors
     narrow = torch.get_autocast_dtype(kind)
     return tuple(x if x.dtype == torch.float64 else x.to(narrow) for x in tensors)
@@ -88,7 +88,10 @@ def _fake(
     return empty_results(q, (rows, heads, 2, tokens), for_backward)  # lse [B*W, H, plane, N]
 
 
-def _fake_backward(dout: Tensor, q: Tensor, *_: Any) -> Tensor:
+def _fake_backward(dout: Tensor, q: Tensor, *given: Any) -> Tensor:
+    *memory_and_padding, out, out_column, lse, _ = given
+    _check.attend(q, *memory_and_padding)
+    _check.results(q, dout, out, out_column, lse)
     return like_tokens(q)
 
 

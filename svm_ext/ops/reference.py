@@ -195,6 +195,7 @@ def memory_attend_backward(
 ) -> Tensor:
     """Return dq; computed from the inputs alone, out, out_column and lse are not looked at."""
     frames = _memory_frames(q, k_pool, v_pool, cursor, streams, real, (pad_k, pad_v), dtype)
+    _check.results(q, dout, out, out_column, lse)
     return frames.gradient(dout, q, scale).to(q.dtype)
 
 
@@ -352,6 +353,8 @@ def clip_attend_backward(
 ) -> Tensor:
     """Return dq; computed from the inputs alone, out, out_column and lse are not looked at."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
+    _check.real_values(real, round(q.shape[4] ** 0.5))
+    _check.results(q, dout, out, out_column, lse)
     dq = _clip_like(q)
     for t in range(q.shape[1]):
         seen = slice(first_visible(t, memory_frames, evict), t + 1)

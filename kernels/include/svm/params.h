@@ -1,8 +1,8 @@
 // What the kernels are told: plain structs of pointers, sizes and strides. No torch type crosses this line.
 //
-// Letters: B batch rows (active streams), W windows a stream, H heads, n window side, N = n*n tokens, T frames, D head dim.
-// A *unit* is one (batch row, window, head); units are numbered ((b * W) + w) * H + h.
-// All strides are in elements.
+// Letters: B batch rows (active streams), W windows a stream, H heads, n window side, N = n*n tokens, T frames, D head
+// dim. A *unit* is one (batch row, window, head); units are numbered ((b * W) + w) * H + h. All strides are in
+// elements.
 #pragma once
 
 #include <cstdint>
@@ -59,7 +59,7 @@ struct AttendParams {
   PoolView pool;
   TokenView q, out;
   TokenView out_column;  // the column plane's share of out, for the backward; data == nullptr: not wanted
-  void* lse;             // [B*W, H, 2, N] natural log of the sum of exponentials, plane 0 column, 1 row; fp32, fp64 for fp64
+  void* lse;  // [B*W, H, 2, N] natural log of the sum of exponentials, plane 0 column, 1 row; fp32, fp64 for fp64
   const int64_t* streams;
   int64_t batch;
   Padding padding;

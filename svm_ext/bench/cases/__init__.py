@@ -68,6 +68,8 @@ def entries(
 def entry(op: str, shape: Shape) -> Entry:
     """Return the row of one shape."""
     name = f"{op} {short_name(shape.dtype)} {shape.units} units {shape.frames} frames"
+    if hasattr(_WITH_SHAPE[op], "EVICTIONS"):
+        name += f" {shape.evict}"
     return Entry(name, partial(_WITH_SHAPE[op].build, shape), 1 + shape.units * shape.frames / 1000)
 
 

@@ -85,7 +85,7 @@ def _expected(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, dtype: torch.dtype)
     options = (q.shape[-1] ** -0.5, q.shape[1], _check.EVICTIONS["clear"])
     nothing, found = (None, None, None), []
     for kind in (torch.float64, dtype):
-        out = reference.clip_attend(q, k, v, *nothing, *options, False, dtype=kind)[0]
-        dq = reference.clip_attend_backward(dout, q, k, v, *nothing, q, q, q, *options, dtype=kind)
-        found.append(_seen((out, dq)))
+        results = reference.clip_attend(q, k, v, *nothing, *options, True, dtype=kind)
+        dq = reference.clip_attend_backward(dout, q, k, v, *nothing, *results, *options, dtype=kind)
+        found.append(_seen((results[0], dq)))
     return found[0], found[1].to(dtype)
