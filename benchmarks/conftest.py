@@ -28,10 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    # A file that is named on the command line is collected by pytest itself.
-    if file_path.match("bench_*.py") and not parent.session.isinitpath(file_path):
-        return pytest.Module.from_parent(parent, path=file_path)
-    return None
+    # A file that is named on the command line is collected by pytest itself; `pytest .` means the tests.
+    if not file_path.match("bench_*.py") or parent.session.isinitpath(file_path) or not _asked_for(parent.config):
+        return None
+    return pytest.Module.from_parent(parent, path=file_path)
+
+
+def _asked_for(config: pytest.Config) -> bool:
+    """Whether this folder was named on the command line."""
+    return any(Path(argument).resolve() == Path(__file__).parent.resolve() for argument in config.args)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

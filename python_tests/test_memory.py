@@ -338,16 +338,20 @@ def test_save_and_load(tmp_path):
         assert json.loads(file.metadata()["svm_ext"])["version"] == 1
 
 
-def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["while writing", "before the rename"])
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch, where):
     memory, path = new_memory(), tmp_path / "memory.safetensors"
     memory.save(path)
     whole = path.read_bytes()
+    run(memory, 3)
 
-    def interrupted(tensors, file, metadata) -> None:
-        Path(file).write_bytes(whole[:100])
+    def interrupted(first: object, second: object, **_: object) -> None:
+        if where == "while writing":
+            Path(second).write_bytes(whole[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("svm_ext._snapshot.save_file", interrupted)
+    name = "save_file" if where == "while writing" else "os.replace"
+    monkeypatch.setattr(f"svm_ext._snapshot.{name}", interrupted)
     with pytest.raises(KeyboardInterrupt):
         memory.save(path)
     assert path.read_bytes() == whole

@@ -24,7 +24,7 @@ def run_pytest(*arguments: str | Path, cwd: Path, plugin: str = "") -> subproces
     paths = [str(Path(svm_ext.__file__).parents[1]), str(cwd)]
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
     command += ["-p", "no:cacheprovider", *(["-p", "spoiler"] if plugin else []), *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
@@ -67,6 +67,8 @@ def test_a_wrong_kernel_fails_its_suite(tmp_path: Path):
 
 
 def test_an_ordinary_run_collects_no_benchmark(tmp_path: Path):
-    done = run_pytest("--collect-only", "-q", ROOT, cwd=tmp_path)
-    assert "test_suites.py" in done.stdout
-    assert "benchmarks/bench_memory_attend.py::" not in done.stdout
+    """Nor does one that is told to look everywhere."""
+    for folder in (ROOT / "python_tests/bench", ROOT):
+        done = run_pytest("--collect-only", "-q", folder, cwd=tmp_path)
+        assert "test_suites.py" in done.stdout
+        assert "benchmarks/bench_memory_attend.py::" not in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,14 @@ TINY = ["--quick", "--units", "2", "--frames", "2", "4", "--boxes", "10"]
 
 
 @pytest.fixture(autouse=True)
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small numbers of everything that is measured besides the rows."""
+def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread (on tiny tensors others only wait), and small numbers of what is measured besides the rows."""
     monkeypatch.setattr(machine, "_BANDWIDTH_BYTES", 1 << 16)
     monkeypatch.setattr(overhead, "measure", lambda measure=overhead.measure: measure(calls=2, batches=2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def run(*arguments: str) -> int:
@@ -145,9 +150,9 @@ def test_an_interrupted_run_leaves_what_it_has(monkeypatch, tmp_path: Path, caps
 def test_isa_and_threads_are_used_and_put_back(tmp_path: Path):
     path = tmp_path / "found.json"
     threads, isa = torch.get_num_threads(), torch.ops.svm_ext.cpu_isa(None)
-    assert run("--ops", "nms", *TINY, "--isa", "portable", "--threads", "1", "--json", str(path)) == 0
+    assert run("--ops", "nms", *TINY, "--isa", "portable", "--threads", "2", "--json", str(path)) == 0
     found = json.loads(path.read_text())["machine"]
-    assert (found["isa"], found["threads"]) == ("portable", 1)
+    assert (found["isa"], found["threads"]) == ("portable", 2)
     assert (torch.ops.svm_ext.cpu_isa(None), torch.get_num_threads()) == (isa, threads)
 
 

@@ -157,6 +157,7 @@ def test_only_q_has_a_gradient(backend):
     assert q.grad is not None
     assert k.grad is None
     assert v.grad is None
+    assert not ops.clip_attend(q.detach(), k, v).requires_grad
 
 
 def test_one_backward_serves_the_clip_more_than_once(backend):

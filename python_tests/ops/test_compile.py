@@ -200,6 +200,19 @@ def test_clip_attend_compiles():
     torch.testing.assert_close(ours, theirs)
 
 
+def test_compiled_biases_have_no_gradient():
+    """Where q has none either, a backward passes the op by."""
+    q, _, _, memory, real, pad = frame_arguments(padded=True)
+    pad = [bias.requires_grad_() for bias in pad]
+
+    def attend(q):
+        return ops.memory_attend(q, *memory.pools, None, real, *pad) + pad[0].sum()
+
+    torch.compile(attend, fullgraph=True, backend="aot_eager")(q).sum().backward()
+    assert bool((pad[0].grad == q.numel()).all())
+    assert pad[1].grad is None or bool((pad[1].grad == 0).all())
+
+
 def test_the_back_end_is_part_of_what_was_compiled():
     """Another back end is another graph, not a stale one."""
     memory, _ = two_memories()

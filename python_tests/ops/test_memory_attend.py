@@ -218,6 +218,7 @@ def test_only_q_has_a_gradient(backend):
     assert q.grad is not None
     assert pad_k.grad is None
     assert pad_v.grad is None
+    assert not ops.memory_attend(q.detach(), *memory.pools, None, real, pad_k, pad_v).requires_grad
 
 
 @pytest.mark.parametrize("change", ["append", "reset"])

@@ -16,6 +16,7 @@ import torch
 from .. import __version__, _info, backend
 
 _PEAK_ROUNDS = 500_000  # about a millisecond
+_PEAK_REPEATS = 5
 _BANDWIDTH_BYTES = 256 << 20  # beyond any cache
 
 
@@ -72,7 +73,12 @@ def peak_kind(dtype: torch.dtype, device: str) -> str:
 
 def peak_probe(kind: str) -> Callable[[], float] | None:
     """Return what measures this peak now, in GFLOP/s, on all of torch's threads."""
-    return (lambda: torch.ops.svm_ext.cpu_peak(kind == "dot", _PEAK_ROUNDS)) if kind else None
+
+    def probe() -> float:
+        # The best of a few: a neighbour that takes a core for a moment would make our share of the peak look better.
+        return max(torch.ops.svm_ext.cpu_peak(kind == "dot", _PEAK_ROUNDS) for _ in range(_PEAK_REPEATS))
+
+    return probe if kind else None
 
 
 def copier(count: int, device: str) -> Callable[[], Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from . import machine, refcheck
 from .case import Case, Contender, Room, short_name
 from .cases import Entry
-from .measure import Plan, Timing, cpu_clock, cuda_clock, interleave, rounds_for
+from .measure import Clock, Plan, Timing, cpu_clock, cuda_clock, interleave, rounds_for
 
 COPY = "copy"
 
@@ -81,29 +81,26 @@ def run_entry(entry: Entry, plan: Plan, device: str = "cpu", wanted: Container[s
 
 
 def run_case(case: Case, plan: Plan, device: str = "cpu", room: Room | None = None) -> Row:
-    """Check and measure one row; the refcheck's calls are the warm-up and tell how often to measure."""
+    """Check and measure one row; the refcheck and a second call are the warm-up."""
     clock = cuda_clock if device == "cuda" else cpu_clock
-    extra: dict[str, int | None] = {}
-
-    def call(contender: Contender) -> Any:
-        found, extra[contender.name] = machine.peak_memory(contender.run, device)
-        return found
-
-    error = refcheck.check(case, call)
+    error = refcheck.check(case, lambda contender: contender.run())
     contenders = list(case.contenders)
     # As late as this, because a copy needs the least of all: whoever had to go, had to go before.
     if room is None or room.take(COPY, case.bytes):
         contenders.append(Contender(COPY, machine.copier(case.bytes, device)))
-    rounds = {contender.name: rounds_for(plan, _warm(contender, clock)) for contender in contenders}
+    warm = {contender.name: _warm(contender, clock, device) for contender in contenders}
+    rounds = {name: rounds_for(plan, ms) for name, (ms, _) in warm.items()}
+    extra = {name: count for name, (_, count) in warm.items()}
     kind = machine.peak_kind(case.dtype, device) if case.flops else ""
     timings, peaks = interleave(contenders, rounds, machine.peak_probe(kind), clock)
     return _row(case, timings, Peak(kind, max(peaks, default=None)), error, extra)
 
 
-def _warm(contender: Contender, clock: Callable[[Callable[[], Any]], float]) -> float:
-    """Return the milliseconds of a second call: the first one met cold caches and untouched pages."""
+def _warm(contender: Contender, clock: Clock, device: str) -> tuple[float, int | None]:
+    """Return the milliseconds and the extra memory of a second call: the first one, the refcheck's, met cold caches,
+    and whatever libraries allocate once."""
     contender.prepare()
-    return clock(contender.run)
+    return machine.peak_memory(lambda: clock(contender.run), device)
 
 
 class Peak(NamedTuple):

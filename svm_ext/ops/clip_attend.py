@@ -34,7 +34,7 @@ def clip_attend(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     op = backend.ops_for("clip_attend", q).clip_attend.default
     code = _check.evict_code(evict)
-    return differentiably(op, q, k.detach(), v.detach(), real, pad_k, pad_v, scale, memory_frames, code)
+    return differentiably(op, q, k, v, real, pad_k, pad_v, scale, memory_frames, code)
 
 
 def _fake(
@@ -73,7 +73,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 def _backward(ops: Any, ctx: Any, dout: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     nothing = (None,) * 9
-    if dout is None:
+    if dout is None or not ctx.needs_input_grad[0]:
         return None, *nothing
     if not ctx.for_backward:
         raise RuntimeError("for_backward: expected True for a q that requires a gradient, got False; pass True")

@@ -116,7 +116,7 @@ def _versions(memory: tuple[Tensor, ...]) -> tuple[int, ...]:
 
 def _backward(ops: Any, ctx: Any, dout: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     nothing = (None,) * 9
-    if dout is None:
+    if dout is None or not ctx.needs_input_grad[0]:
         return None, *nothing
     if not ctx.for_backward:
         raise RuntimeError("for_backward: expected True for a q that requires a gradient, got False; pass True")
