@@ -28,6 +28,18 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield request.param
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Shapes are tiny here: on a busy machine threads wait for each other far longer than they compute.
+
+    The tests of threads choose their own number (helpers.threads).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def seed(request: pytest.FixtureRequest) -> None:
     """The same random numbers for the same test, others for another."""

@@ -56,6 +56,17 @@ def all_backends() -> list[Backend]:
     return [*compiled_backends(), reference, replace(reference, label="reference-tokens", layout="tokens")]
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many of torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 # ---- memories ------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import torch
 
 import helpers
 from svm_ext import backend, ops, use_backend
+from svm_ext.ops import _library
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,13 @@ assert svm_ext.info().backends["cpu"].usable
 """
     done = python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_library_of_another_build_is_refused(monkeypatch):
+    """An editable installation whose C++ was not built again."""
+    monkeypatch.setattr(_library, "build_info", lambda: {"schema": 99})
+    with pytest.raises(ImportError, match="^svm_ext: expected compiled ops of schema 1, got 99; .*pip install .*$"):
+        _library._load()
 
 
 def test_missing_library_is_told_in_one_line(tmp_path):

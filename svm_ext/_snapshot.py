@@ -112,8 +112,7 @@ def put(state: dict[str, Any], layers: Layers, step: Tensor, rows: Tensor) -> No
 
 
 def write(state: dict[str, Any], path: Path) -> None:
-    """Write a snapshot to a file: under another name in the same directory first, so that no half file has
-    this name."""
+    """Write a snapshot to a file: under another name first, so that no half file ever has this one."""
     tensors = {name: value.contiguous() for name, value in state.items() if isinstance(value, Tensor)}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,5 +1,4 @@
-"""StreamMemory: the keys and values of past frames, for all layers of a model and all streams it
-watches."""
+"""StreamMemory: keys and values of past frames, for all layers of a model and all streams it watches."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ def _recomputing() -> bool:
 
 
 class StreamMemory:
-    """A ring of frames for every layer, stream, window and head; each layer's attention appends to it and
-    attends to it.
+    """A ring of frames for every layer, stream, window and head, to append to and to attend to.
 
     A frame step is: for every layer `append` and `attend` (or `stream_step`, which is both), and `advance`
     once, after the last layer. A second append before `advance` replaces the first. `evict` says what makes
@@ -95,8 +93,7 @@ class StreamMemory:
     # ---- the frame step --------------------------------------------------------------------------
 
     def append(self, layer: int, k: Tensor, v: Tensor, streams: Streams = None) -> None:
-        """Store this frame's k and v [B*windows, heads, window*window, head_dim], of any strides,
-        detached."""
+        """Store this frame's k and v [B*windows, heads, window*window, head_dim], detached; any strides."""
         memory, ids = self._layer(layer), self._ids(streams)
         if not _recomputing():
             ops.memory_append_(*memory, k, v, self._step, ids, self.real, self.evict)
@@ -104,11 +101,10 @@ class StreamMemory:
     def attend(
         self, layer: int, q: Tensor, streams: Streams = None, scale: float | None = None, *, pad: Pad | None = None
     ) -> Tensor:
-        """Attend all frames in memory with q [B*windows, heads, window*window, head_dim]; the result has
-        q's shape.
+        """Attend all frames in memory with q [B*windows, heads, window*window, head_dim].
 
-        `scale` is head_dim ** -0.5 unless given. Gradients flow to q; call backward before the next append
-        to this layer.
+        The result has q's shape. `scale` is head_dim ** -0.5 unless given. Gradients flow to q; call
+        backward before the next append to this layer.
         """
         memory, ids = self._layer(layer), self._ids(streams)
         return ops.memory_attend(q, *memory, ids, self.real, *_pair(pad), scale)
@@ -175,10 +171,10 @@ class StreamMemory:
         )
 
     def frames_of(self, layer: int, stream: int, *, pad: Pad | None = None) -> tuple[Tensor, Tensor]:
-        """Copy the keys and values of a stream, each [frames held, windows, heads, window*window,
-        head_dim], oldest first.
+        """Copy the keys and values that a layer holds of a stream, oldest first.
 
-        Tokens beyond `real` are not in memory: they read as `pad`, or as NaN without it.
+        Each is [frames held, windows, heads, window*window, head_dim]. Tokens beyond `real` are not in
+        memory: they read as `pad`, or as NaN without it.
         """
         k_pool, v_pool, cursor = self._layer(layer)
         ids = self._ids([stream])
@@ -198,8 +194,7 @@ class StreamMemory:
     # ---- keeping it ------------------------------------------------------------------------------
 
     def snapshot(self, streams: Streams = None) -> dict[str, Any]:
-        """Copy these streams into plain tensors: they fit any device and pool layout, and restore brings
-        them back exactly.
+        """Copy these streams into plain tensors that fit any device and layout; `restore` is exact.
 
         `step` [B], `cursor` [layers, B, windows, heads, 2], `real` [windows, 2], and for each layer
         `k.<layer>` and `v.<layer>` [B, slots, windows, heads, window, window, head_dim]: the ring's slots
@@ -208,8 +203,7 @@ class StreamMemory:
         return _snapshot.take(self._layers, self._step, self.real, self._rows(streams), self._sizes())
 
     def restore(self, state: dict[str, Any], streams: Streams = None) -> None:
-        """Put the streams of a snapshot into these streams, None: all of them, in order; the others are not
-        touched.
+        """Put the streams of a snapshot into these streams; the others are not touched.
 
         Everything is checked before anything is written. A snapshot in another type is converted.
         """
@@ -249,8 +243,7 @@ class StreamMemory:
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
 
     def _checked_ids(self, streams: Streams) -> Tensor | None:
-        """Return stream ids as a tensor for methods without an op that would check it; its values only on
-        the CPU."""
+        """Return stream ids as a tensor, checked where no op does it: its values only on the CPU."""
         ids = self._ids(streams)
         if isinstance(streams, Tensor):
             _check.batch_of(streams, self._step)
@@ -293,8 +286,8 @@ def _pair(pad: Pad | None) -> tuple[Tensor | None, Tensor | None]:
 def _real_tensor(
     real: Tensor | Sequence[tuple[int, int]] | None, windows: int, window: int, device: torch.device
 ) -> Tensor | None:
-    """Return the real rows and columns of each window, int32 [windows, 2]; None where all of every window
-    is real."""
+    """Return the real rows and columns of each window, int32 [windows, 2]; None where everything is
+    real."""
     if real is None:
         return None
     tensor = torch.as_tensor(real, device=device)

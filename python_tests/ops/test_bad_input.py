@@ -294,3 +294,15 @@ def test_a_pool_beyond_2_31_elements(backend):
             helpers.assert_same(ours, theirs)
     for ours, theirs in zip(large.pools, small.pools, strict=True):
         helpers.assert_same(ours[-1], theirs[0])
+
+
+@pytest.mark.parametrize("name", ["q", "pad_k"])
+def test_a_step_in_two_ops_is_checked_before_the_first(backend, name):
+    """With a gradient it appends and then attends: what the second refuses must not have been appended."""
+    memory = helpers.filled_memory(SIZE, [1, 4, 7], FP32, backend.layout)
+    before, (pad_k, pad_v) = memory.clone(), helpers.pads(SIZE)
+    q, k, v = (helpers.tokens(SIZE) for _ in range(3))
+    q, pad_k = (q[:, :1], pad_k) if name == "q" else (q, pad_k[:1])
+    with pytest.raises(ValueError, match=f"^{name}: expected shape"):
+        ops.stream_step_(*memory.pools, q.requires_grad_(), k, v, memory.step, None, None, pad_k, pad_v)
+    helpers.assert_same_memory(memory, before)

@@ -151,6 +151,20 @@ def test_gradcheck(backend, evict):
     assert torch.autograd.gradcheck(lambda q: ops.clip_attend(q, k, v, memory_frames=2, evict=evict), q)
 
 
+def test_same_input_same_bits(backend):
+    """Whatever the number of threads."""
+    q, k, v, dout = clip(batch=3, frames=4, windows=2, heads=3, side=7, dim=32)
+    q.requires_grad_()
+    results = []
+    for count in (1, 2, 3) if backend.name == "cpu" else (1, 1):
+        with helpers.threads(count):
+            out = ops.clip_attend(q, k, v, memory_frames=3, evict="fifo")
+            results.append((out.detach(), torch.autograd.grad(out, q, dout)[0]))
+    for out, dq in results[1:]:
+        helpers.assert_same(out, results[0][0])
+        helpers.assert_same(dq, results[0][1])
+
+
 def test_only_q_has_a_gradient(backend):
     q, k, v = (x.requires_grad_() for x in clip()[:3].unbind())
     ops.clip_attend(q, k, v).sum().backward()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch._dynamo
+from torch._inductor.utils import run_and_get_code
 from torch.utils.checkpoint import checkpoint
 
 import helpers
@@ -113,6 +114,27 @@ def test_compiles_whole_and_once(frame, evict, compiler):
             torch.testing.assert_close(step(compiled, q, k, v), frame(eager, q, k, v), rtol=1e-5, atol=1e-5)
     assert compiled.step.tolist() == eager.step.tolist()
     helpers.assert_same(compiled.frames_of(1, 2)[1], eager.frames_of(1, 2)[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_the_compiled_step_copies_no_pool(training):
+    """The ops get the pools themselves, and k and v as the strided slices of the projection that they are."""
+    memory, _ = two_memories()
+    weight, x = torch.randn(16, 48), torch.randn(6, 2, 9, 16, requires_grad=training)
+
+    def step(x):
+        q, k, v = (x @ weight).chunk(3, dim=-1)
+        memory.append(0, k, v)
+        return memory.attend(0, q)
+
+    compiled = torch.compile(step, fullgraph=True)
+    _, code = run_and_get_code(compiled, x)
+    calls = "\n".join(code)
+    assert "svm_ext.memory_append_.default(" in calls
+    assert "clone" not in calls
+    for pool in memory._layers[0]:
+        assert f"empty_strided_cpu({tuple(pool.shape)}" not in calls
 
 
 def test_stream_ids_do_not_recompile():

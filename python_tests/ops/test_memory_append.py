@@ -182,10 +182,13 @@ def test_steps_beyond_int32(backend):
 
 
 def test_same_input_same_bits(backend):
+    """Whatever the number of threads."""
     size = helpers.size(streams=4, windows=3, heads=3, side=7, dim=32)
     memory = helpers.filled_memory(size, [0, 3, 4, 9], FP32, backend.layout)
-    other = memory.clone()
-    k, v = helpers.tokens(size), helpers.tokens(size)
+    start, (_, k, v) = memory.clone(), helpers.fused(size)
     append(memory, k, v)
-    append(other, k, v)
-    helpers.assert_same_memory(memory, other)
+    for count in (2, 3):
+        other = start.clone()
+        with helpers.threads(count):
+            append(other, k, v)
+        helpers.assert_same_memory(memory, other)

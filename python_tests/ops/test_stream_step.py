@@ -129,6 +129,20 @@ def test_autograd_is_told_of_the_change(backend):
         out.sum().backward()
 
 
+def test_same_input_same_bits(backend):
+    """Whatever the number of threads."""
+    size = helpers.size(streams=4, windows=3, heads=3, side=7, dim=32)
+    start, tokens = helpers.filled_memory(size, [0, 3, 4, 9], FP32, backend.layout), helpers.fused(size)
+    results = []
+    for count in (1, 2, 3) if backend.name == "cpu" else (1, 1):
+        memory = start.clone()
+        with helpers.threads(count):
+            results.append((ops.stream_step_(*memory.pools, *tokens, memory.step), memory))
+    for out, memory in results[1:]:
+        helpers.assert_same(out, results[0][0])
+        helpers.assert_same_memory(memory, results[0][1])
+
+
 def test_nan_is_passed_through_not_hidden(backend):
     size = helpers.size(streams=1, windows=1, heads=1, side=3, frames=2, dim=16)
     memory = helpers.filled_memory(size, [0], FP32, backend.layout)

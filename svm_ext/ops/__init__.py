@@ -1,5 +1,4 @@
-"""The ops: one file each, with the public function, its fake for torch.compile, its autograd formula and
-its vmap rule.
+"""The ops, one file each: the public function, its fake for torch.compile, autograd formula, vmap rule.
 
 Letters: S streams, B rows of a batch (streams with a new frame), W windows a stream, H heads, n window side
 (n*n tokens a window), T frames a memory holds, D head dim.

@@ -1,7 +1,7 @@
-"""Argument checks of the back ends written in Python and of the fakes; the C++ library checks for itself,
-in the same words.
+"""Argument checks of the fakes and of the back ends written in Python.
 
-Each message is one line: the argument's name, what was expected, what came, what to do.
+The C++ library checks for itself, in the same words. Each message is one line: the argument's name, what
+was expected, what came, what to do.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ def pool(k_pool: Tensor, v_pool: Tensor, cursor: Tensor) -> PoolSize:
 
 
 def batch_of(streams: Tensor | None, per_stream: Tensor) -> int:
-    """Check the ids' type and shape and return the number of batch rows; without ids, all streams take
-    part."""
+    """Check the ids' type and shape and return the number of batch rows; None means all streams."""
     if streams is None:
         return per_stream.shape[0]
     dtype("streams", streams, torch.int64, "convert it with .long()")

@@ -46,15 +46,13 @@ def rule(
 
 
 def _fold(x: Tensor, dim: int | None, count: int) -> Tensor:
-    """Move the vmapped axis in front, or repeat a tensor that has none, and fold it: [X, B, ..] -> [X*B,
-    ..]."""
+    """Move the vmapped axis in front, or repeat what has none, and fold it: [X, B, ..] -> [X*B, ..]."""
     x = x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
     return x.flatten(0, 1)
 
 
 def _fold_memory(args: list[Any], in_dims: tuple[int | None, ...], count: int, memory: tuple[int, ...]) -> None:
-    """Fold the stream ids, and the memories themselves where there is one for each x: X memories are one of
-    X*S streams."""
+    """Fold the stream ids, and X memories, where each x has its own, into one of X*S streams."""
     cursor, at = args[memory[2]], memory[2] + 1
     cursor_dim, ids_dim = in_dims[memory[2]], in_dims[at]
     streams = cursor.movedim(cursor_dim, 0).shape[1] if cursor_dim is not None else cursor.shape[0]
@@ -68,8 +66,7 @@ def _fold_memory(args: list[Any], in_dims: tuple[int | None, ...], count: int, m
 
 
 def _unfold(results: Any, count: int) -> tuple[Any, Any]:
-    """Give the results their vmapped axis back; results that are empty because nobody wanted them have
-    none."""
+    """Give the results their vmapped axis back; those that nobody wanted are empty and have none."""
     if isinstance(results, Tensor):
         return results.unflatten(0, (count, -1)), 0
     dims = tuple(None if r.ndim == 1 and r.numel() == 0 else 0 for r in results)

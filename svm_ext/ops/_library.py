@@ -1,5 +1,4 @@
-"""Loads the compiled ops and attaches to every op what Python adds: its fake, its autograd formula, its
-vmap rule.
+"""Loads the compiled ops and attaches what Python adds: fakes, autograd formulas, vmap rules.
 
 A back end written in Python is a namespace of ops with the schemas of the C++ library. All back ends then
 share one fake, one autograd formula and one vmap rule, and to torch.compile they are alike.
@@ -20,7 +19,6 @@ from .. import backend
 
 COMPILED = "svm_ext"
 REFERENCE = "svm_ext_reference"
-NAMESPACES = (COMPILED, REFERENCE)
 OPS = (
     "memory_append_",
     "memory_attend",

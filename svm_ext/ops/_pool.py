@@ -22,8 +22,8 @@ has its lanes there, in both planes.
 Why the GPU has the head dim innermost in K too: a bulk tensor load moves and swizzles lines of the head
 dim, and one box {D, n, n} of such a tensor is one frame of a unit.
 
-The layouts are told apart by the rank of k_pool, so that nothing has to be passed along with it. Slots that
-were never written are uninitialised.
+The layouts are told apart by the rank of k_pool, so that nothing has to be passed along with it (the
+kernels are told the same by kernels/include/svm/params.h). Slots that were never written are uninitialised.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def size_of(k_pool: Tensor) -> PoolSize:
 
 
 def frames_view(pool: Tensor) -> Tensor:
-    """Return a pool, K or V, as a view [S, W, H, T, n (row), n (column), D/g, g]: write through it, flatten
-    to read."""
+    """Return a pool as a view [S, W, H, T, n (row), n (column), D/g, g]: write through it, flatten to
+    read."""
     if pool.ndim == 8:
         return pool.permute(0, 1, 2, 4, 3, 6, 5, 7)
     return pool.transpose(3, 4).unsqueeze(-1)

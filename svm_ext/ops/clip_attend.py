@@ -22,13 +22,12 @@ def clip_attend(
     memory_frames: int = 32,
     evict: str = "clear",
 ) -> Tensor:
-    """Attend a clip's frames to each other as memory_attend would frame by frame; q, k, v [B, T, W, H, n*n,
-    D], any strides.
+    """Attend a clip's frames to each other as memory_attend would frame by frame.
 
-    Frame t sees the frames of its block of `memory_frames` up to itself (`clear`) or the last
-    `memory_frames` frames (`fifo`). No pool is read or written, so one backward serves the whole clip; the
-    gradient flows to q alone, k and v are detached as they are in a memory. `real`, `pad_k` and `pad_v` as
-    in memory_attend.
+    q, k and v are [B, T, W, H, n*n, D], of any strides. Frame t sees the frames of its block of
+    `memory_frames` up to itself (`clear`) or the last `memory_frames` frames (`fifo`). No pool is read or
+    written, so one backward serves the whole clip; the gradient flows to q alone, k and v are detached as
+    they are in a memory. `real`, `pad_k` and `pad_v` as in memory_attend.
     """
     q, k, v = autocast(q, k, v)
     scale = q.shape[-1] ** -0.5 if scale is None else scale

@@ -33,8 +33,7 @@ def memory_append_(
 
 
 def mark_changed(*tensors: Tensor) -> None:
-    """Tell autograd that kernels wrote to these tensors, so that a backward over the old contents is
-    refused.
+    """Tell autograd that kernels wrote to these tensors: a backward over the old contents is refused then.
 
     Compiled graphs need no telling: their runtime counts the changes of its inputs.
     """

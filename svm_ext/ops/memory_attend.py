@@ -22,8 +22,7 @@ def memory_attend(
     pad_v: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Attend the memory of the given streams with q [B*W, H, n*n, D], of any strides; the result has q's
-    shape.
+    """Attend the memory of the given streams with q [B*W, H, n*n, D], of any strides; returns q's shape.
 
     The query of token (r, c) attends the keys of its column (t, r', c) and, separately normalised, of its
     row (t, r, c'), of all frames t in memory; the two results are added. The sum's gradient flows to q
@@ -46,8 +45,7 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def differentiably(op: Any, q: Tensor, *args: Any) -> Tensor:
-    """Call an attend op and return its `out`; it keeps what the backward needs where q needs a gradient,
-    and only there."""
+    """Call an attend op and return its `out`; only where q needs a gradient it keeps what that takes."""
     for_backward = torch.is_grad_enabled() and q.requires_grad
     if for_backward or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return op(q, *args, for_backward)[0]
@@ -58,8 +56,8 @@ def differentiably(op: Any, q: Tensor, *args: Any) -> Tensor:
 
 
 def like_tokens(q: Tensor) -> Tensor:
-    """Return an empty tensor of q's shape [.., H, N, D] with tokens outside of heads: merging heads then
-    costs nothing."""
+    """Return an empty [.., H, N, D] like q, with tokens outside of heads: merging heads costs nothing
+    then."""
     return q.new_empty(q.transpose(-3, -2).shape).transpose(-3, -2)
 
 

@@ -1,9 +1,8 @@
-"""The ops in plain torch: what they mean, on any device, in either pool layout. The oracle of every test,
-and a back end.
+"""The ops in plain torch: what they mean, on any device, in either pool layout.
 
-Correct first. Forward passes are differentiable through q, so that autograd can judge the backward
-formulas. Letters: S streams, B batch rows, W windows, H heads, n window side, N = n*n tokens, T frames
-held, D head dim.
+The oracle of every test, and a back end. Correct first. Forward passes are differentiable through q, so
+that autograd can judge the backward formulas. Letters: S streams, B batch rows, W windows, H heads, n
+window side, N = n*n tokens, T frames held, D head dim.
 """
 
 from __future__ import annotations
@@ -111,7 +110,8 @@ class _Frames:
         return _line_logits(q, k, self.held, self.real[:, index], self.pad_k, scale)
 
     def _plane(self, index: int, q: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Return one plane's output [W, B, H, n, n, D] and lse [W, B, H, n, n]; padded queries get 0 and -inf."""
+        """Return one plane's output [W, B, H, n, n, D] and lse [W, B, H, n, n]; padded queries get 0 and
+        -inf."""
         p, lse = _probabilities(self._logits(index, q, scale))
         values = _line_values(self._turned(index, self.v), self.pad_v)
         out = self._turned(index, torch.einsum("wbhrck,wbhckd->wbhrcd", p, values))
@@ -207,8 +207,7 @@ def _lse_dtype(q: Tensor) -> torch.dtype:
 
 
 def _plan(cursor: Tensor, step: Tensor, capacity: int, evict: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return slot, merge slot (= slot where nothing merges) and the cursor after; the rules of
-    kernels/include/svm/ring.h.
+    """Return slot, merge slot (= slot where nothing merges) and the cursor after, as svm/ring.h does.
 
     cursor [B, W, H, 2], step [B, 1, 1]; the slots are [B, W, H].
     """
@@ -227,8 +226,8 @@ def _plan(cursor: Tensor, step: Tensor, capacity: int, evict: int) -> tuple[Tens
 def _store(
     pool: Tensor, frame: Tensor, index: tuple[Tensor, ...], slots: tuple[Tensor, Tensor], inside: Tensor
 ) -> None:
-    """Write one frame [B, W, H, n, n, D] into its slot, after averaging that slot into the merge slot where
-    they differ."""
+    """Write one frame [B, W, H, n, n, D] to its slot; first average that into the merge slot, if
+    another."""
     view = _pool.frames_view(pool)  # [S, W, H, T, n, n, D/g, g]
     slot, merge_slot = slots
     oldest, next_oldest = (view[(*index, s)] for s in slots)  # [B, W, H, n, n, D/g, g]

@@ -26,21 +26,23 @@ def stream_step_(
     scale: float | None = None,
     evict: str = "merge",
 ) -> Tensor:
-    """Store one frame's k and v and attend the memory, this frame included; memory_append_ and
-    memory_attend in one.
+    """Store one frame's k and v and attend the memory, this frame included, in one launch.
 
-    The new frame is read once. An op that changes its inputs cannot carry an autograd formula: where q
-    needs a gradient, the two ops run one after the other instead.
+    Arguments as in memory_append_ and memory_attend. The new frame is read once. An op that changes its
+    inputs cannot carry an autograd formula: where q needs a gradient, the two ops run one after the other
+    instead.
     """
     q, k, v = autocast(q, k, v)
+    code = _check.evict_code(evict)
     if torch.is_grad_enabled() and q.requires_grad:
+        # All of it, before the first of the two writes.
+        _check.step(k_pool, v_pool, cursor, q, k, v, step, streams, real, pad_k, pad_v, code)
         memory_append_(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
         return memory_attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v, scale)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if k.requires_grad or v.requires_grad:
         k, v = k.detach(), v.detach()
     op = backend.ops_for("stream_step_", k_pool).stream_step_.default
-    code = _check.evict_code(evict)
     out = op(k_pool, v_pool, cursor, q, k, v, step, streams, real, pad_k, pad_v, scale, code)
     mark_changed(k_pool, v_pool, cursor)
     return out

@@ -47,7 +47,7 @@ def entries(
     found: list[Entry] = []
     for op in ops:
         if op == "nms":
-            found += [_box_entry(count) for count in boxes or (QUICK_BOXES if quick else nms.BOXES)]
+            found += [_box_entry(count, device) for count in boxes or (QUICK_BOXES if quick else nms.BOXES)]
             continue
         module = _WITH_SHAPE[op]
         few_frames = _QUICK_CLIP_FRAMES if op == "clip_attend" else QUICK_FRAMES
@@ -73,5 +73,5 @@ def entry(op: str, shape: Shape) -> Entry:
     return Entry(name, partial(_WITH_SHAPE[op].build, shape), 1 + shape.units * shape.frames / 1000)
 
 
-def _box_entry(count: int) -> Entry:
-    return Entry(f"nms {count} boxes", lambda _: nms.build(count), 1)
+def _box_entry(count: int, device: str) -> Entry:
+    return Entry(f"nms {count} boxes", lambda _: nms.build(count, device), 1)

@@ -32,12 +32,12 @@ def detections(boxes: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat([middle - size / 2, middle + size / 2], 1), torch.rand(boxes), labels
 
 
-def build(count: int) -> Case:
+def build(count: int, device: str = "cpu") -> Case:
     """Return the case: ours, and a plain torch loop."""
-    boxes, scores, labels = detections(count)
+    boxes, scores, labels = (x.to(device) for x in detections(count))
 
     def as_mask(kept: Tensor) -> Tensor:
-        return torch.zeros(count).index_fill_(0, kept, 1.0)
+        return torch.zeros(count, device=device).index_fill_(0, kept, 1.0)
 
     contenders = [
         Contender("nms", lambda: ops.nms(boxes, scores, labels, iou_threshold=THRESHOLD), as_mask),
