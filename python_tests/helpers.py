@@ -20,9 +20,6 @@ DTYPE_IDS = ["fp32", "fp32-bf16pool", "bf16-fp32pool", "bf16", "fp64"]
 EVICTIONS = list(_check.EVICTIONS)
 
 
-# ---- back ends -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Backend:
     """A back end as the tests meet it: what use_backend is told, and where and how its pools lie."""
@@ -65,9 +62,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-# ---- memories ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -192,9 +186,6 @@ STRIDED: dict[str, Callable[[Tensor], Tensor]] = {
     "expanded_rows": lambda x: x[:1].expand(x.shape),
     "one_number": lambda x: x.flatten()[:1].view((1,) * x.ndim).expand(x.shape),
 }
-
-
-# ---- the oracle and the tolerance ----------------------------------------------------------------
 
 
 def oracle_attend(q: Tensor, memory: Memory, *, streams=None, real=None, pad=(None, None), scale=0.3):

@@ -20,9 +20,6 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-# ---- 1 -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("pool_dtype", [FP32, BF16], ids=["fp32", "bf16pool"])
 def test_fact_1_slot_order_does_not_change_the_result(backend, pool_dtype):
     """There is no temporal encoding, so a ring needs no rotation."""
@@ -41,9 +38,6 @@ def test_fact_1_slot_order_does_not_change_the_result(backend, pool_dtype):
     torch.testing.assert_close(torch.autograd.grad(shuffled.square().sum(), q)[0], dq, **tolerance)
 
 
-# ---- 2 -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("fused", [False, True], ids=["append-attend", "step"])
 def test_fact_2_the_memory_includes_the_current_frame(backend, fused):
     """The first frame attends itself: its own rows and its own columns."""
@@ -59,9 +53,6 @@ def test_fact_2_the_memory_includes_the_current_frame(backend, fused):
     expected = scaled_dot_product_attention(*rows, scale=SCALE)
     expected = expected + scaled_dot_product_attention(*columns, scale=SCALE).transpose(2, 3)
     close(out, expected.flatten(2, 3))
-
-
-# ---- 3 -------------------------------------------------------------------------------------------
 
 
 def test_fact_3_merge_averages_the_oldest_into_the_next_oldest(backend):
@@ -87,9 +78,6 @@ def test_fact_3_with_one_slot_the_frame_is_overwritten(backend):
         memory.advance()
         helpers.assert_same(memory.frames_of(0, 0)[0][0], k)
         helpers.assert_same(memory.frames_of(0, 0)[1][0], v)
-
-
-# ---- 4 -------------------------------------------------------------------------------------------
 
 
 class Block(torch.nn.Module):
@@ -211,9 +199,6 @@ def test_fact_4_the_same_append_twice_is_one(backend):
             twice.advance()
 
 
-# ---- 5 -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("evict", helpers.EVICTIONS)
 def test_fact_5_padded_tokens_are_one_virtual_key(backend, evict):
     """Against a memory that stores the biases at every padded position and attends to them one by one."""
@@ -234,9 +219,6 @@ def test_fact_5_padded_tokens_are_one_virtual_key(backend, evict):
         close(leaves[0].grad, leaves[1].grad)
         short.advance()
         full.advance()
-
-
-# ---- 6 -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("evict", helpers.EVICTIONS)

@@ -120,9 +120,6 @@ def test_repository_speaks_only_of_the_project() -> None:
     assert spoken == []
 
 
-# ---- imports ---------------------------------------------------------------------------------------------------------
-
-
 def test_nothing_banned_is_imported() -> None:
     assert {house.name(f): found for f in PACKAGE if (found := house.imports(f, everywhere=True) & set(BANNED))} == {}
 
@@ -181,8 +178,6 @@ assert "torch" not in sys.modules
         times.append(time.perf_counter() - start)
     assert min(times) < 0.2
 
-
-# ---- README ----------------------------------------------------------------------------------------------------------
 
 README = (ROOT / "README.md").read_text()
 

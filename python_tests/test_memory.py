@@ -57,9 +57,6 @@ def assert_same_contents(a: StreamMemory, b: StreamMemory) -> None:
         helpers.assert_same(ours, theirs)
 
 
-# ---- the frame step ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("evict", EVICTIONS)
 def test_frames_are_the_oldest_first(backend, evict):
     """Every layer for itself, against lists."""
@@ -212,9 +209,6 @@ def test_bf16_memory_under_fp32_compute(backend):
     torch.testing.assert_close(memory.attend(0, q), wide.attend(0, q), rtol=2e-2, atol=2e-2)
 
 
-# ---- looking at it -------------------------------------------------------------------------------
-
-
 def test_repr_and_bytes():
     memory = StreamMemory(2, 3, 4, 2, 8, window=4, frames=5, dtype=BF16)
     pools, cursors, step = 2 * 2 * (3 * 4 * 2 * 5 * 16 * 8) * 2, 2 * 3 * 4 * 2 * 2 * 8, 3 * 8
@@ -248,9 +242,6 @@ def test_frames_of_padded_windows(backend):
 def test_windows_that_are_all_picture_are_not_masked():
     assert new_memory(real=[(WINDOW, WINDOW)] * WINDOWS).real is None
     assert new_memory(real=torch.tensor(REAL)).real.tolist() == [list(pair) for pair in REAL]
-
-
-# ---- keeping it ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [0, 1, FRAMES, 2 * FRAMES + 1])

@@ -90,8 +90,6 @@ class StreamMemory:
             ]  # (k_pool, v_pool, cursor) of each layer
             self._step = torch.zeros(streams, dtype=torch.int64, device=self.device)
 
-    # ---- the frame step --------------------------------------------------------------------------
-
     def append(self, layer: int, k: Tensor, v: Tensor, streams: Streams = None) -> None:
         """Store this frame's k and v [B*windows, heads, window*window, head_dim], detached; any strides."""
         memory, ids = self._layer(layer), self._ids(streams)
@@ -151,8 +149,6 @@ class StreamMemory:
             cursor[rows, :, :, 1] = -1  # step of the last append
         self._step[rows] = 0
 
-    # ---- looking at it ---------------------------------------------------------------------------
-
     @property
     def step(self) -> Tensor:
         """Frames that each stream has seen, int64 [streams], on the memory's device."""
@@ -191,8 +187,6 @@ class StreamMemory:
             found.append(frames.flatten(3, 4))  # [T, W, H, N, D]
         return found[0], found[1]
 
-    # ---- keeping it ------------------------------------------------------------------------------
-
     def snapshot(self, streams: Streams = None) -> dict[str, Any]:
         """Copy these streams into plain tensors that fit any device and layout; `restore` is exact.
 
@@ -218,8 +212,6 @@ class StreamMemory:
     def load(self, path: str | Path, streams: Streams = None) -> None:
         """Restore from a file that `save` wrote; a file that is cut or does not fit changes nothing."""
         self.restore(_snapshot.read(Path(path)), streams)
-
-    # ---- arguments -------------------------------------------------------------------------------
 
     def _sizes(self) -> dict[str, int]:
         names = ("layers", "windows", "heads", "head_dim", "window", "frames")

@@ -39,9 +39,6 @@ def frames_of(memory: inputs.Memory, evict: str = "merge") -> baselines.FramePoo
     return baselines.FramePools(inputs.frame_pool(memory.k), inputs.frame_pool(memory.v), SHAPE.frames, evict)
 
 
-# ---- the same memory in other layouts ------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_copies_of_a_pool_hold_the_same(dtype):
     shape = Shape(units=24, frames=3, dtype=dtype, side=3, dim=4)
@@ -88,9 +85,6 @@ def test_a_few_units_are_those_units():
     close(attended(few, inputs.tokens_of(q, units))[:, 0], attended(memory, q).flatten(0, 1)[units])
 
 
-# ---- attend --------------------------------------------------------------------------------------
-
-
 def test_eager_attend():
     memory, (q, _, _) = inputs.memory(SHAPE), inputs.frame(SHAPE)
     close(lists_of(memory).attend(q), attended(memory, q))
@@ -123,9 +117,6 @@ def test_flex_attend():
     pools = rows_of(memory)
     attend = baselines.flex_attend((SHAPE.side, SHAPE.frames), q.device, compiled=False)
     close(attend(q, pools.keys, pools.values), attended(memory, q))
-
-
-# ---- append and step -----------------------------------------------------------------------------
 
 
 @evictions
@@ -173,9 +164,6 @@ def test_one_slot_is_overwritten():
     assert [frame.item() for frame in lists.keys] == [2.0]
 
 
-# ---- clip ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("attend", [baselines.eager_clip, baselines.sdpa_clip], ids=["eager", "sdpa"])
 def test_clip_and_its_gradient(attend):
     shape = Shape(units=4, frames=3, dtype=torch.float64, side=3, dim=4)
@@ -194,9 +182,6 @@ def test_clip_gives_no_gradient_to_keys_and_values(attend):
     assert q.grad is not None
     assert k.grad is None
     assert v.grad is None
-
-
-# ---- boxes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 20, 300])

@@ -26,9 +26,6 @@ def test_the_description_names_everything_that_matters():
     assert all(found[name] for name in ("device", "cpu", "cores", "system", "python", "compiler"))
 
 
-# ---- commit --------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with the module in it; the real one may be anywhere, or nowhere."""
@@ -68,9 +65,6 @@ def test_no_git_no_commit(repository, monkeypatch):
     assert machine.commit() is None
 
 
-# ---- what it can do ------------------------------------------------------------------------------
-
-
 def test_peaks():
     assert machine.peak_kind(torch.float32, "cpu") == "fma"
     has_dot = torch.ops.svm_ext.cpu_peak(True, 10) > 0
@@ -95,9 +89,6 @@ def test_bandwidth(monkeypatch):
     found = machine.bandwidth("cpu", cpu_clock)
     assert set(found) == {"copy_gb_s", "read_gb_s"}
     assert all(value > 0 for value in found.values())
-
-
-# ---- memory --------------------------------------------------------------------------------------
 
 
 def test_some_memory_is_free():

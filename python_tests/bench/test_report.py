@@ -102,9 +102,6 @@ def test_the_legend_explains_every_column_that_needs_it():
         assert name in ("op", "type", "size", "GFLOP/s") or f"\n{name} " in f"\n{report.LEGEND}"
 
 
-# ---- goals ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("comparison", "measured", "verdict"),
     [(">=", 2.5, "ok"), (">=", 2.4, "below"), ("<=", 2.5, "ok"), ("<=", 2.6, "above"), (">=", None, "below")],
@@ -126,9 +123,6 @@ def test_overheads_are_a_table():
     assert head.split()[-2:] == ["op", "public"]
     assert first.split() == ["nms_mask", "2.50", "us", "4.50", "us"]
     assert second.split() == ["backward", "5.00", "us", "--"]
-
-
-# ---- JSON ----------------------------------------------------------------------------------------
 
 
 def test_json_schema(tmp_path: Path):

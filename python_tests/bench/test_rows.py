@@ -136,9 +136,6 @@ def test_in_place_ops_are_timed_at_new_frames(monkeypatch):
     assert made[0].cursor[..., 0].unique().tolist() == [TINY.frames + 2 + row.rounds]
 
 
-# ---- which rows there are ------------------------------------------------------------------------
-
-
 def names(**options) -> list[str]:
     return [entry.name for entry in cases.entries(**options)]
 

@@ -92,9 +92,6 @@ def test_a_baseline_that_does_not_fit_leaves_its_goal_open(monkeypatch):
     assert goals["attend over sdpa"].measured is not None
 
 
-# ---- op calls ------------------------------------------------------------------------------------
-
-
 def test_all_ops_are_called():
     from svm_ext.ops import _library
 

@@ -144,9 +144,6 @@ def test_an_interrupted_run_leaves_what_it_has(monkeypatch, tmp_path: Path, caps
     assert [row["sizes"]["frames"] for row in found["rows"]] == [2]
 
 
-# ---- where ---------------------------------------------------------------------------------------
-
-
 def test_isa_and_threads_are_used_and_put_back(tmp_path: Path):
     path = tmp_path / "found.json"
     threads, isa = torch.get_num_threads(), torch.ops.svm_ext.cpu_isa(None)
@@ -162,9 +159,6 @@ def test_an_unknown_isa_lists_those_that_there_are(capsys):
     assert "portable" in error
     assert "mmx" in error
     assert error.count("\n") == 1
-
-
-# ---- bad input -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,9 +197,6 @@ def test_matplotlib_that_is_missing_is_told_before_the_work(capsys, monkeypatch,
 def test_a_gpu_that_is_not_there(capsys):
     assert run("--device", "cuda") == 2
     assert "torch finds no GPU" in capsys.readouterr().err
-
-
-# ---- help ----------------------------------------------------------------------------------------
 
 
 def test_every_example_of_the_help_is_a_command():

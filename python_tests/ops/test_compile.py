@@ -33,9 +33,6 @@ def frame_arguments(layout="columns", padded=False):
     return q, k, v, memory, real, helpers.pads(size) if padded else (None, None)
 
 
-# ---- opcheck -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("ids", [None, [2, 0]], ids=["all", "some"])
 @pytest.mark.parametrize("namespace", NAMESPACES)
@@ -76,9 +73,6 @@ def test_every_back_end_has_the_same_schemas():
     for op in _library.OPS:
         schemas = [str(getattr(getattr(torch.ops, name), op).default._schema) for name in NAMESPACES]
         assert schemas[0].removeprefix("svm_ext::") == schemas[1].removeprefix("svm_ext_reference::")
-
-
-# ---- compile -------------------------------------------------------------------------------------
 
 
 def live_frame(memory: StreamMemory, q, k, v, streams=None):
@@ -257,9 +251,6 @@ def test_the_back_end_is_part_of_what_was_compiled():
     assert "svm_ext_reference.memory_attend" in graphs[1]
 
 
-# ---- export --------------------------------------------------------------------------------------
-
-
 class Attend(torch.nn.Module):
     def forward(self, q, k_pool, v_pool, cursor):
         return ops.memory_attend(q, k_pool, v_pool, cursor, scale=SCALE)
@@ -298,9 +289,6 @@ def test_step_exports(functional, tmp_path):
     helpers.assert_same_memory(memory, other)
 
 
-# ---- autocast ------------------------------------------------------------------------------------
-
-
 def test_autocast_narrows_the_queries(backend):
     """As in torch's own attention: what goes in is narrowed, fp64 stays, the memory keeps its type."""
     q, k, v, memory, real, pad = frame_arguments(backend.layout, padded=True)
@@ -330,9 +318,6 @@ def test_autocast_compiles():
     attend = torch.compile(lambda q: ops.memory_attend(q, *memory.pools), fullgraph=True, backend="aot_eager")
     with torch.no_grad(), torch.autocast("cpu", dtype=BF16):
         helpers.assert_same(attend(q), ops.memory_attend(q, *memory.pools))
-
-
-# ---- vmap ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])

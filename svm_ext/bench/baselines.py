@@ -21,8 +21,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-# ---- eager ---------------------------------------------------------------------------------------
-
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (q @ k.transpose(-2, -1)).softmax(-1) @ v
@@ -73,9 +71,6 @@ def eager_clip(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     steps = zip(*(x.transpose(0, 1).flatten(1, 2) for x in (q, k, v)), strict=True)  # T times 3 of [B*W, H, n*n, D]
     out = torch.stack([memory.step(*frame) for frame in steps], dim=1)  # [B*W, T, H, n*n, D]
     return out.unflatten(0, (q.shape[0], -1)).transpose(1, 2)
-
-
-# ---- library attention ---------------------------------------------------------------------------
 
 
 class RowPools:
@@ -147,9 +142,6 @@ def flex_attend(shape: tuple[int, int], device: torch.device, *, compiled: bool 
     return attend
 
 
-# ---- append alone --------------------------------------------------------------------------------
-
-
 class FramePools:
     """A memory as two pools [B, T, H, n*n, D], the usual layout of a cache; each frame of a window is one
     piece."""
@@ -166,9 +158,6 @@ class FramePools:
                 pool[:, (slot + 1) % frames].add_(pool[:, slot]).div_(2)
             pool[:, slot] = new
         self.count += 1
-
-
-# ---- boxes ---------------------------------------------------------------------------------------
 
 
 def nms_loop(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:

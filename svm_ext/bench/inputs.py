@@ -63,9 +63,6 @@ def memory(shape: Shape) -> Memory:
     return Memory(k.normal_(), v.normal_(), cursor, step)
 
 
-# ---- the same memory for the baselines -----------------------------------------------------------
-
-
 def _frames(pool: Tensor) -> Tensor:
     """View a pool of either layout as [B, H, T, n, n, D/g, g], B the windows of all streams."""
     return _pool.frames_view(pool).flatten(0, 1)
@@ -91,9 +88,6 @@ def row_pool(pool: Tensor) -> Tensor:
 def frame_pool(pool: Tensor) -> Tensor:
     """Copy a pool to [B, T, H, n*n, D]."""
     return torch.stack(frame_list(pool), dim=1)
-
-
-# ---- a few units of it, for the refcheck ---------------------------------------------------------
 
 
 def units_of(pool: Tensor, units: Tensor) -> Tensor:

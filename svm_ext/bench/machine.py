@@ -60,9 +60,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-# ---- what the machine can do ---------------------------------------------------------------------
-
-
 def peak_kind(dtype: torch.dtype, device: str) -> str:
     """Return which multiply-adds a row is measured against: `dot` (bf16 dot product), `fma`, or nothing on a
     GPU."""
@@ -94,9 +91,6 @@ def bandwidth(device: str, clock: Callable[[Callable[[], Any]], float]) -> dict[
     copy = copier(_BANDWIDTH_BYTES, device)
     calls = {"copy_gb_s": copy, "read_gb_s": numbers.sum}
     return {name: _BANDWIDTH_BYTES / min(clock(call) for _ in range(6)) / 1e6 for name, call in calls.items()}
-
-
-# ---- memory --------------------------------------------------------------------------------------
 
 
 def available_bytes(device: str) -> int:

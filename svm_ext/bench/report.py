@@ -51,8 +51,6 @@ class Results:
         os.replace(part, path)
 
 
-# ---- the table -----------------------------------------------------------------------------------
-
 _COLUMNS = (
     ("op", "<", 14),
     ("type", "<", 5),
@@ -128,9 +126,6 @@ def percent(share: float | None) -> str:
 def failure_lines(failures: Sequence[Failure]) -> list[str]:
     """Return what was not measured, and why."""
     return [f"{'WRONG' if failure.wrong else 'left out'}: {failure.name}: {failure.reason}" for failure in failures]
-
-
-# ---- goals and overhead --------------------------------------------------------------------------
 
 
 def target_line(target: Target) -> str:

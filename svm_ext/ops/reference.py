@@ -22,9 +22,6 @@ def _compute_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-# ---- one plane: queries of a column attend the keys of the same column ---------------------------
-
-
 def _line_logits(q: Tensor, k: Tensor, held: Tensor, real: Tensor, pad_k: Tensor | None, scale: float) -> Tensor:
     """Return the logits [W, B, H, r, c, T*s (+ 1)] of queries (r, c) over the keys (t, s, c) of a column.
 
@@ -130,9 +127,6 @@ class _Frames:
         return dq.masked_fill(~self.inside[:, None, None, ..., None], 0)
 
 
-# ---- one frame against the memory ----------------------------------------------------------------
-
-
 def _memory_frames(
     q: Tensor,
     k_pool: Tensor,
@@ -201,9 +195,6 @@ def memory_attend_backward(
 
 def _lse_dtype(q: Tensor) -> torch.dtype:
     return torch.float64 if q.dtype == torch.float64 else torch.float32
-
-
-# ---- the memory itself ---------------------------------------------------------------------------
 
 
 def _plan(cursor: Tensor, step: Tensor, capacity: int, evict: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -286,9 +277,6 @@ def stream_step_(
     _check.step(k_pool, v_pool, cursor, q, k, v, step, streams, real, pad_k, pad_v, evict)
     memory_append_(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
     return memory_attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v, scale, False)[0]
-
-
-# ---- a whole clip --------------------------------------------------------------------------------
 
 
 def first_visible(t: int, memory_frames: int, evict: int) -> int:
