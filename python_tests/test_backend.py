@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import helpers
+import svm_ext
 from svm_ext import backend, ops, use_backend
 from svm_ext.ops import _library
 
@@ -108,8 +110,10 @@ def test_meta_tensors_have_shapes_only():
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Beside the package under test: the source folder, where pytest may run, would hide an installed one.
+    beside = Path(svm_ext.__file__).parents[1]
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=beside, env=os.environ | environment, capture_output=True, text=True)
 
 
 def test_environment_variable():

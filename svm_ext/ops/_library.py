@@ -38,11 +38,18 @@ def build_info() -> dict[str, Any]:
     return json.loads(torch.ops.svm_ext.build_info())
 
 
+def _remedy() -> str:
+    if (_PATH.parents[1] / "setup.py").exists():
+        return (
+            "this is the source folder, which hides an installed svm_ext:"
+            " type `pip install -e .`, or work in another folder"
+        )
+    return "type `pip install .` in the repository"
+
+
 def _load() -> None:
     if not _PATH.exists():
-        raise ImportError(
-            f"svm_ext: the compiled ops are missing ({_PATH.name}); type `pip install .` in the repository"
-        )
+        raise ImportError(f"svm_ext: the compiled ops are missing ({_PATH.name}); {_remedy()}")
     torch.ops.load_library(_PATH)
     if (found := build_info()["schema"]) != _SCHEMA_VERSION:
         raise ImportError(
