@@ -50,6 +50,16 @@ inline void fetch_for_writing(const T* p, int64_t count) {
   for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(T)); i += 64) __builtin_prefetch(at + i, 1);
 }
 
+// The tokens of an image row lie as far apart as the projection's whole output, each in a page of its own.
+inline void fetch_tokens(const TokenRows& rows, const UnitShape& s, int h) {
+  if (rows.stride_dim != 1) return;
+  const int64_t size = size_of(rows.dtype);
+  for (int c = 0; c < s.columns; ++c) {
+    const char* token = static_cast<const char*>(rows.data) + (h * s.side + c) * rows.stride_token * size;
+    for (int64_t i = 0; i < s.dim * size; i += 64) __builtin_prefetch(token + i);
+  }
+}
+
 // Format only names the stored types here.
 template <class Format>
 inline void append_unit(const AppendParams& p, UnitIndex at) {
@@ -70,6 +80,8 @@ inline void append_unit(const AppendParams& p, UnitIndex at) {
     Value* k_row = static_cast<Value*>(stored.k) + h * stored.row_elements;
     Value* v_row = static_cast<Value*>(stored.v) + h * stored.row_elements;
     if (h + 1 < s.rows) {
+      fetch_tokens(k, s, h + 1);
+      fetch_tokens(v, s, h + 1);
       for (const Value* next : {k_row + stored.row_elements, v_row + stored.row_elements}) {
         fetch_for_writing(next + plan.slot * frame, frame);
         if (plan.merge_slot >= 0) fetch_for_writing(next + plan.merge_slot * frame, frame);
