@@ -42,11 +42,10 @@ struct AttendScratch {
   typename Format::Query* column_queries;  // [row][dim / kDims * kQueriesPerKey][16], then kQueryPad
   float* token;                            // [side][dim] fp32 queries of one image row
   PlaneState column, row;
-  float* row_scores;     // [frame][column][16]
-  float* column_scores;  // [row h][frame][query row][16]
-  Weight* row_weights;   // with a dot format: pairs of neighbouring keys [frame][column][8]; else the scores' memory
-  Weight*
-      column_weights;  // [column][row h][frame][16 query rows]; with a dot format [column][row pair][frame][16] pairs
+  float* row_scores;       // [frame][column][16]
+  float* column_scores;    // [row h][frame][query row][16]
+  Weight* row_weights;     // with a dot format: pairs of neighbouring keys [frame][column][8]; else the scores' memory
+  Weight* column_weights;  // [column][row h][frame][16 query rows]; with a dot format [column][row pair][frame][16]
 
   static AttendScratch make(Scratch& scratch, const UnitShape& s, int frames) {
     const int64_t n = s.side, dim = s.dim, chunk = frames < kChunkFrames ? frames : kChunkFrames;

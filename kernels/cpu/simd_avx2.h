@@ -12,7 +12,6 @@ constexpr int kScoreQueries = 3;  // 3 queries x 2 frames x 2 registers = 12 acc
 constexpr int kScoreFrames = 2;
 constexpr int kGatherQueries = 3;  // 3 queries x 4 vectors
 constexpr int kGatherVectors = 4;
-constexpr bool kHasDot = false;
 
 using Vec = __m256;
 using LaneMask = __m256i;

@@ -111,8 +111,6 @@ inline void transpose16(const float* from, int64_t from_stride, int rows, int co
 }
 
 #if defined(__AVX512BF16__)
-constexpr bool kHasDot = true;
-
 // c + a.low * b.low + a.high * b.high in every lane, a and b pairs of bf16.
 inline Vec dot(Vec a, Vec b, Vec c) {
   return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
@@ -130,8 +128,8 @@ inline void store_neighbour_pairs(uint32_t* p, Vec a) {
 }
 inline Vec broadcast_pair(const uint32_t* p) { return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(*p))); }
 
-// Two token rows of 32 bf16 each become two registers of pairs (first row low, second high). The lanes come out in the
-// order of kPairLane: dims 0-3, 8-11, 16-19, 24-27 in the first register, the others in the second.
+// Two token rows of 32 bf16 each become two registers of pairs (first row low, second high). The lanes come out in
+// the unpacking's own order: dims 0-3, 8-11, 16-19, 24-27 in the first register, the others in the second.
 inline void load_row_pairs(const uint16_t* first, const uint16_t* second, Vec* low, Vec* high) {
   const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
   *low = _mm512_castsi512_ps(_mm512_unpacklo_epi16(a, b));
@@ -152,8 +150,6 @@ inline void pair_dim_order(Vec* low, Vec* high) {
   *low = _mm512_permutex2var_ps(a, first, b);
   *high = _mm512_permutex2var_ps(a, second, b);
 }
-#else
-constexpr bool kHasDot = false;
 #endif
 
 }  // namespace svm::cpu::SVM_ISA

@@ -12,7 +12,6 @@ constexpr int kScoreQueries = 2;  // 2 queries x 1 frame x 4 registers = 8 accum
 constexpr int kScoreFrames = 1;
 constexpr int kGatherQueries = 2;  // 2 queries x 4 vectors
 constexpr int kGatherVectors = 4;
-constexpr bool kHasDot = false;
 
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t Bits __attribute__((vector_size(16)));
