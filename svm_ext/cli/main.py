@@ -11,6 +11,9 @@ import sys
 # torch in its `run`, so that --help answers at once.
 COMMANDS = {
     "info": "say what was built, what was found, and which back end runs",
+    "track": "follow what a detector finds in videos, cameras and addresses",
+    "eval": "score results against ground truth",
+    "train": "train a model: on generated scenes, or on your own videos",
     "bench": "measure the ops on this machine, against what users of torch would write",
 }
 

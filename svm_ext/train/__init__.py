@@ -1,0 +1,1 @@
+"""Training: one readable script per task, over parts that know no task."""
