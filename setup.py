@@ -1,4 +1,4 @@
-"""Builds the op library with CMake and puts it into the package. Everything else stands in pyproject.toml.
+"""Builds the op library and the tracker with CMake and puts them into the package. The rest stands in pyproject.toml.
 
 Environment variables:
     SVM_EXT_TORCH_DIR    the torch folder to build against (default: the one found, see csrc/packaging/torch_dir.py)
@@ -32,11 +32,20 @@ def stop(line: str) -> SystemExit:
     return SystemExit(f"svm_ext: {line}")
 
 
-class CMakeBuild(build_ext):
-    """Builds the extension with CMake instead of the compiler that setuptools knows."""
+def pybind11_include() -> str:
+    """The folder of pybind11's headers."""
+    try:
+        import pybind11
+    except ImportError:
+        raise stop("the build needs pybind11, found none; type: pip install pybind11") from None
+    return pybind11.get_include()
 
-    def build_extension(self, ext: Extension) -> None:
-        """Configure, compile, and copy the module to where setuptools expects it."""
+
+class CMakeBuild(build_ext):
+    """Builds the extensions with CMake instead of the compiler that setuptools knows."""
+
+    def build_extensions(self) -> None:
+        """Configure, compile, and copy the modules to where setuptools expects them."""
         try:
             torch_dir = find_torch()
         except TorchNotFoundError as error:
@@ -47,14 +56,16 @@ class CMakeBuild(build_ext):
         self._run([cmake, "-S", str(ROOT), "-B", str(build_dir), *self._options(torch_dir, ninja)], "configure")
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
         self._run([cmake, "--build", str(build_dir), "--parallel", jobs], "compile")
+        for ext in self.extensions:
+            self._place(build_dir, Path(self.get_ext_fullpath(ext.name)))
+        self._announce(build_dir, torch_dir)
 
-        target = Path(self.get_ext_fullpath(ext.name))
+    def _place(self, build_dir: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # By way of a rename: a process that has the old library loaded keeps its own copy.
         fresh = target.with_suffix(".new")
         shutil.copy2(build_dir / target.name, fresh)
         fresh.replace(target)
-        self._announce(build_dir, torch_dir)
 
     def _options(self, torch_dir: Path, ninja: str) -> list[str]:
         cuda = os.environ.get("SVM_EXT_CUDA", "auto").lower()
@@ -71,6 +82,8 @@ class CMakeBuild(build_ext):
             "-DCMAKE_BUILD_TYPE=Release",
             f"-DSVM_TORCH_DIR={torch_dir}",
             f"-DSVM_PYTHON_INCLUDE={include}",
+            f"-DSVM_PYTHON_SUFFIX={sysconfig.get_config_var('EXT_SUFFIX')}",
+            f"-DSVM_PYBIND11_INCLUDE={pybind11_include()}",
             f"-DSVM_CUDA={cuda}",
             f"-DSVM_CUDA_ARCHS={archs.replace(',', ';').replace(' ', ';')}",
         ]
@@ -95,14 +108,17 @@ class CMakeBuild(build_ext):
 
 
 def native_sources() -> list[str]:
-    """Everything that the extension is made from: rebuilt when it changes, and part of a source distribution."""
+    """Everything that the extensions are made from: rebuilt when it changes, and part of a source distribution."""
     kinds = ("*.cpp", "*.h", "*.cu", "*.cuh", "*.py")
     files = [file for top in ("csrc", "kernels") for kind in kinds for file in (ROOT / top).rglob(kind)]
     return ["CMakeLists.txt", "constraints.txt", *sorted(str(file.relative_to(ROOT)) for file in files)]
 
 
+# The ops are one file for Python 3.10 and newer, the tracker is not: a wheel with both is for the Python that built it.
 setup(
-    ext_modules=[Extension("svm_ext._C", sources=[], depends=native_sources(), py_limited_api=True)],
+    ext_modules=[
+        Extension("svm_ext._C", sources=[], depends=native_sources(), py_limited_api=True),
+        Extension("svm_ext._tracker", sources=[], depends=native_sources()),
+    ],
     cmdclass={"build_ext": CMakeBuild},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},  # one wheel for Python 3.10 and newer
 )

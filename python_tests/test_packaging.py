@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 
@@ -140,6 +141,44 @@ def test_setup_says_in_one_line_what_is_wrong(tmp_path: Path, variable: str, val
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1].startswith(expected)
     assert "Traceback" not in done.stderr
+
+
+def test_setup_says_in_one_line_that_pybind11_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "pybind11.py").write_text("raise ImportError\n")
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    expected = "svm_ext: the build needs pybind11, found none; type: pip install pybind11"
+    assert done.stderr.strip().splitlines()[-1] == expected
+
+
+def test_a_wheel_claims_no_more_pythons_than_its_tracker_serves(tmp_path: Path) -> None:
+    """The ops would run on any Python, the tracker only on the one that it was built with."""
+    code = """
+import setuptools, distutils.core
+dist = distutils.core.run_setup("setup.py", [], stop_after="init")
+wheel = dist.get_command_obj("bdist_wheel")
+wheel.ensure_finalized()
+modules = dist.get_command_obj("build_ext")
+modules.ensure_finalized()
+print(*wheel.get_tag()[:2], *(modules.get_ext_filename(ext.name) for ext in modules.extensions))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    python = f"cp3{sys.version_info.minor}"
+    assert done.stdout.split() == [
+        python,
+        python,
+        "svm_ext/_C.abi3.so",
+        f"svm_ext/_tracker{sysconfig.get_config_var('EXT_SUFFIX')}",
+    ]
+
+
+def test_the_tracker_needs_no_torch() -> None:
+    """So that it serves any torch, and loads where torch's C++ library is another."""
+    module = abi_check.read_module(Path(svm_ext.__path__[0]) / f"_tracker{sysconfig.get_config_var('EXT_SUFFIX')}")
+    assert set(module.libraries) <= abi_check.LIBRARIES - {"libtorch.so", "libtorch_cpu.so", "libc10.so"}
+    assert module.runpath == ""
 
 
 def test_the_extension_is_one_file_for_every_python_and_torch() -> None:

@@ -16,10 +16,43 @@ if TYPE_CHECKING:
     from ._info import info
     from .backend import use_backend
     from .memory import StreamMemory
+    from .models.detections import Detections
+    from .models.registry import create_model, list_models, load_model
+    from .models.weights import load_weights, save_model
+    from .stream.track import track
+    from .tracking import ByteTracker, TrackerBank
 
-__all__ = ["StreamMemory", "__version__", "info", "ops", "use_backend"]
+__all__ = [
+    "ByteTracker",
+    "Detections",
+    "StreamMemory",
+    "TrackerBank",
+    "__version__",
+    "create_model",
+    "info",
+    "list_models",
+    "load_model",
+    "load_weights",
+    "ops",
+    "save_model",
+    "track",
+    "use_backend",
+]
 
-_HOME = {"StreamMemory": ".memory", "use_backend": ".backend", "info": "._info"}  # name -> module that defines it
+_HOME = {  # name -> module that defines it
+    "ByteTracker": ".tracking",
+    "Detections": ".models.detections",
+    "StreamMemory": ".memory",
+    "TrackerBank": ".tracking",
+    "create_model": ".models.registry",
+    "info": "._info",
+    "list_models": ".models.registry",
+    "load_model": ".models.registry",
+    "load_weights": ".models.weights",
+    "save_model": ".models.weights",
+    "track": ".stream.track",
+    "use_backend": ".backend",
+}
 
 
 def __getattr__(name: str) -> Any:
