@@ -30,6 +30,7 @@ class TrainConfig(Config):
     width_pixels: int = 576
     clip_frames: int = 4  # frames of a clip
     strides: tuple[int, ...] = (1, 2)  # steps from frame to frame of a clip, one is drawn for each
+    sample: float = 1.0  # share of a folder's frames that an epoch's clips start from, others in every epoch
     clips: int = 2000  # clips of an epoch, where the data are generated
     augment: bool = True  # mosaic, affine, mixup, colours, flip; generated scenes do without
     batch: int = 4  # clips of one process at a time
@@ -61,6 +62,7 @@ class TrainConfig(Config):
             require(name, getattr(self, name) > 0, "more than 0", getattr(self, name))
         for name in ("weight_decay", "warmup_epochs", "tail_epochs", "gradient_norm", "workers"):
             require(name, getattr(self, name) >= 0, "at least 0", getattr(self, name))
+        require("sample", 0 < self.sample <= 1, "a share above 0 and up to 1", self.sample)
         side = 2 * self.detector.backbone.patch_size
         for name in ("height", "width_pixels"):
             value = getattr(self, name)

@@ -9,12 +9,29 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from ..data.augment import AugmentConfig, AugmentedClips
+from ..data.clips import ClipDataset
+from ..data.mot import read_videos
 from ..data.scenes import SceneConfig, SceneDataset
 from ..stream.prepare import MEAN, STD
 
 if TYPE_CHECKING:
     from .config import TrainConfig
     from .ranks import Ranks
+
+# A picture is scaled to fit, and nothing else happens to it.
+_AS_IT_IS = dict(
+    mosaic=0.0,
+    rotation=0.0,
+    scale=(1.0, 1.0),
+    shear=0.0,
+    shift=0.0,
+    mixup=0.0,
+    hue=0,
+    saturation=0,
+    brightness=0,
+    flip=0.0,
+)
 
 Key = tuple[int, int]  # epoch and index: a data set gives another clip for an index in every epoch
 
@@ -97,4 +114,14 @@ def data_of(config: TrainConfig) -> Any:
             length=config.clips,
             strides=(min(config.strides), max(config.strides)),
         )
-    raise NotImplementedError("data: expected scenes")
+    clips = ClipDataset(
+        read_videos(config.data),
+        clip_frames=config.clip_frames,
+        strides=(min(config.strides), max(config.strides)),
+        sample=config.sample,
+        seed=config.seed,
+    )
+    if not len(clips):
+        raise ValueError(f"data: expected annotated videos in {config.data}, got none; try svm-ext data check")
+    recipe = AugmentConfig.for_size(*config.size) if config.augment else AugmentConfig(size=config.size, **_AS_IT_IS)
+    return AugmentedClips(clips, recipe, seed=config.seed)
