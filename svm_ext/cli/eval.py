@@ -7,11 +7,13 @@ import importlib
 
 # What to evaluate -> what is measured. The module is eval_NAME, made as commands are.
 KINDS = {
+    "mot": "run a model and its tracker over annotated videos: AP, HOTA, MOTA, IDF1, for one memory or several",
     "tracks": "score tracks in MOTChallenge text: HOTA, MOTA, IDF1 and their parts, as TrackEval gives them",
 }
 EXAMPLES = """\
 examples:
   svm-ext eval tracks --gt MOT17/train --pred results
+  svm-ext eval mot --data MOT17/train --weights model.safetensors --memory-frames 1,8,32
   svm-ext eval tracks --help     its options, with examples
 """
 
