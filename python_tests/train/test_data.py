@@ -11,48 +11,10 @@ import torch
 from svm_ext.stream.prepare import MEAN, STD
 from svm_ext.train import data
 from svm_ext.train.config import TrainConfig
-from svm_ext.train.data import Clips, Order
+from svm_ext.train.data import Clips
 from svm_ext.train.ranks import Ranks
 
 HERE = Ranks(0, 1, torch.device("cpu"))
-
-
-@pytest.mark.parametrize(("length", "batch", "ranks"), [(10, 2, 1), (11, 2, 2), (8, 8, 1), (9, 1, 3)])
-def test_every_epoch_is_a_permutation_shared_by_all_ranks(length: int, batch: int, ranks: int) -> None:
-    orders = [list(Order(length, batch, 3, seed=5, rank=rank, ranks=ranks)) for rank in range(ranks)]
-    rows = length // (batch * ranks)
-    assert all(len(order) == 3 * rows for order in orders)
-    seen = []
-    for epoch in range(3):
-        keys = [key for order in orders for row in order[epoch * rows : (epoch + 1) * rows] for key in row]
-        assert {key[0] for key in keys} == {epoch}
-        assert len({index for _, index in keys}) == len(keys) == rows * batch * ranks
-        seen.append(tuple(index for _, index in keys))
-    assert length < 3 or len(set(seen)) > 1
-
-
-def test_two_ranks_make_the_batches_of_one() -> None:
-    one = list(Order(16, 4, 2, seed=1))
-    two = [list(Order(16, 2, 2, seed=1, rank=rank, ranks=2)) for rank in range(2)]
-    assert one == [first + second for first, second in zip(*two, strict=True)]
-
-
-@pytest.mark.parametrize("position", range(9))
-def test_it_goes_on_from_any_position(position: int) -> None:
-    whole = list(Order(9, 2, 2, seed=3))
-    order = Order(9, 2, 2, seed=3)
-    order.position = position
-    assert list(order) == whole[position:]
-    assert len(order) == max(len(whole) - position, 0)
-
-
-def test_another_seed_is_another_order() -> None:
-    assert list(Order(50, 5, 1, seed=1)) != list(Order(50, 5, 1, seed=2))
-
-
-def test_a_batch_must_be_had() -> None:
-    with pytest.raises(ValueError, match=r"batch: expected at most 3 clips in all processes, got 4"):
-        Order(3, 2, 1, seed=0, ranks=2)
 
 
 def scenes(**settings: object) -> TrainConfig:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from ..data.augment import AugmentConfig, AugmentedClips
 from ..data.clips import ClipDataset
+from ..data.loader import Order, collate
 from ..data.mot import read_videos
 from ..data.scenes import SceneConfig, SceneDataset
+from ..data.videos import Target
 from ..stream.prepare import MEAN, STD
 
 if TYPE_CHECKING:
@@ -33,40 +35,6 @@ _AS_IT_IS = dict(
     flip=0.0,
 )
 
-Key = tuple[int, int]  # epoch and index: a data set gives another clip for an index in every epoch
-
-
-class Order(Sampler[list[Key]]):
-    """The batches of one process from a position on: every epoch is a permutation of its own.
-
-    A batch of all processes together is a row of the permutation, whatever their number, so that two processes
-    with two clips each do what one does with four.
-    """
-
-    def __init__(self, length: int, batch: int, epochs: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        self.length, self.batch, self.epochs, self.seed = length, batch, epochs, seed
-        self.rank, self.ranks = rank, ranks
-        self.position = 0  # batches that are done with
-        if self.batches_an_epoch < 1:
-            raise ValueError(f"batch: expected at most {length} clips in all processes, got {batch * ranks}; lower it")
-
-    @property
-    def batches_an_epoch(self) -> int:
-        """Batches of one epoch; clips that do not fill one are left out."""
-        return self.length // (self.batch * self.ranks)
-
-    def __len__(self) -> int:
-        return self.epochs * self.batches_an_epoch - self.position
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for epoch in range(self.position // self.batches_an_epoch, self.epochs):
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = torch.randperm(self.length, generator=generator).tolist()
-            begin = max(self.position - epoch * self.batches_an_epoch, 0)
-            for row in range(begin, self.batches_an_epoch):
-                start = (row * self.ranks + self.rank) * self.batch
-                yield [(epoch, index) for index in order[start : start + self.batch]]
-
 
 class Clips:
     """Prepared batches of clips on the training's device."""
@@ -83,25 +51,24 @@ class Clips:
         """Batches of one epoch."""
         return self._order.batches_an_epoch
 
-    def after(self, position: int) -> Iterator[tuple[Tensor, list[list[dict[str, Tensor]]]]]:
+    def after(self, position: int) -> Iterator[tuple[Tensor, list[list[Target]]]]:
         """Yield the batches after the first `position`: clip [B, T, 3, H, W] normalised, targets [B][T]."""
         self._order.position = position
         loader = DataLoader(
             self._data,
             batch_sampler=self._order,
             num_workers=self._workers,
-            collate_fn=list,
+            collate_fn=collate,
             # Its own generator: starting the workers draws a number, which a resumed training would draw once more.
             generator=torch.Generator().manual_seed(0),
             pin_memory=self._device.type == "cuda",
         )
-        for clips in loader:
-            pixels = torch.stack([clip for clip, _ in clips]).to(self._device, non_blocking=True)
-            targets = [
-                [{name: value.to(self._device) for name, value in frame.items()} for frame in frames]
-                for _, frames in clips
-            ]
-            yield (pixels - self._mean) / self._std, targets
+        for frames, targets in loader:
+            pixels = frames.to(self._device, non_blocking=True)
+            yield (pixels - self._mean) / self._std, [[self._moved(target) for target in row] for row in targets]
+
+    def _moved(self, target: Target) -> Target:
+        return {name: value.to(self._device, non_blocking=True) for name, value in target.items()}
 
 
 def data_of(config: TrainConfig) -> Any:

@@ -1,0 +1,1 @@
+"""Videos to learn from: generated scenes, folders of one's own, clips, augmentation, loading."""
