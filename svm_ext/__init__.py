@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .models.detections import Detections
     from .models.registry import create_model, list_models, load_model
     from .models.weights import load_weights, save_model
+    from .stream.session import StreamSession
+    from .stream.sources import open_source
     from .stream.track import track
     from .tracking import ByteTracker, TrackerBank
 
@@ -26,6 +28,7 @@ __all__ = [
     "ByteTracker",
     "Detections",
     "StreamMemory",
+    "StreamSession",
     "TrackerBank",
     "__version__",
     "create_model",
@@ -33,6 +36,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_weights",
+    "open_source",
     "ops",
     "save_model",
     "track",
@@ -43,12 +47,14 @@ _HOME = {  # name -> module that defines it
     "ByteTracker": ".tracking",
     "Detections": ".models.detections",
     "StreamMemory": ".memory",
+    "StreamSession": ".stream.session",
     "TrackerBank": ".tracking",
     "create_model": ".models.registry",
     "info": "._info",
     "list_models": ".models.registry",
     "load_model": ".models.registry",
     "load_weights": ".models.weights",
+    "open_source": ".stream.sources",
     "save_model": ".models.weights",
     "track": ".stream.track",
     "use_backend": ".backend",

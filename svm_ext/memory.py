@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from . import _snapshot, ops
 from .ops import _check, _padding, _pool
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Streams = Sequence[int] | Tensor | None
 Pad = tuple[Tensor, Tensor]
@@ -77,6 +81,7 @@ class StreamMemory:
         self.layers, self.streams, self.windows, self.heads = layers, streams, windows, heads
         self.head_dim, self.window, self.frames = head_dim, window, frames
         self.evict, self.dtype = evict, dtype
+        self.image_size: tuple[int, int] | None = None  # pictures it was made for, in pixels; set by models
         self.device = torch.empty(0, device=device).device  # with its index, or torch's default device
         self.real = _real_tensor(real, windows, window, self.device)
         # One allocation a layer, not one for all: torch.compile takes views of one storage that are written
@@ -157,8 +162,19 @@ class StreamMemory:
     @property
     def nbytes(self) -> int:
         """Bytes that the memory occupies, full or not."""
-        tensors = [self._step, *(tensor for layer in self._layers for tensor in layer)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that a frame step changes, not copied: `step`, then k_pool, v_pool and cursor of each
+        layer."""
+        return [self._step, *(tensor for layer in self._layers for tensor in layer)]
+
+    def over(self, tensors: Sequence[Tensor]) -> Self:
+        """Return a memory like this one that lives in other tensors, in the order of `tensors()`."""
+        other, each = copy(self), len(self._layers[0])
+        other._step, *rest = tensors
+        other._layers = [tuple(rest[start : start + each]) for start in range(0, len(rest), each)]
+        return other
 
     def __repr__(self) -> str:
         return (
@@ -282,10 +298,10 @@ def _real_tensor(
     real."""
     if real is None:
         return None
-    tensor = torch.as_tensor(real, device=device)
+    tensor = real if isinstance(real, Tensor) else torch.tensor(real, device="cpu")
     if tensor.is_floating_point():
         raise ValueError(f"real: expected whole numbers, got {_check.name_of(tensor.dtype)}; count rows and columns")
     tensor = tensor.to(torch.int32)
     _check.shape("real", tensor, (windows, 2), "W pair", "it holds the real rows and columns of every window")
     _check.real_values(tensor, window)
-    return None if bool((tensor == window).all()) else tensor.contiguous().clone()
+    return None if bool((tensor == window).all()) else tensor.contiguous().clone().to(device)

@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 import helpers
 from helpers import FP32, FP64
-from svm_ext import StreamMemory
+from svm_ext import StreamMemory, use_backend
 from svm_ext.models import past
 from svm_ext.models.attention import ClipAttention, FrameAttention, StreamAttention, attend_window
 from svm_ext.models.windows import Windows, to_windows
@@ -117,14 +117,15 @@ def test_in_frame(grid):
 
 @ALL_GRIDS
 @QUERIES
-def test_frames_with_a_memory(backend, grid, cross_query):
-    if backend.layout == "tokens":
-        pytest.skip("memories of the CPU have the other layout")
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_frames_with_a_memory(name, grid, cross_query):
     attn, windows = random_module(StreamAttention(WIDTH, HEADS, cross_query, 1.0)), geometry(grid)
     memory = memory_for(windows, 2)
     frames = [torch.randn(2, *grid, WIDTH, dtype=FP64) for _ in range(3)]
+    attend = partial(past.in_memory(memory, None), 0)
     for x, truth in zip(frames, plain_stream(attn, frames), strict=True):
-        expect(windows, attn(windows.from_grid(x), windows, partial(past.in_memory(memory, None), 0)), truth)
+        with use_backend(name):
+            expect(windows, attn(windows.from_grid(x), windows, attend), truth)
         memory.advance()
 
 
@@ -137,7 +138,9 @@ def test_clip_and_its_gradients(grid, cross_query):
     truths = plain_stream(attn, list(x.unbind(1)))
     inside = to_windows(torch.ones(2, *grid, 1, dtype=FP64), SIDE)
     probe = torch.randn(3, *truths[0].shape, dtype=FP64) * inside
-    wanted = torch.autograd.grad(sum((p * t).sum() for p, t in zip(probe, truths, strict=True)), [x, *attn.parameters()])
+    wanted = torch.autograd.grad(
+        sum((p * t).sum() for p, t in zip(probe, truths, strict=True)), [x, *attn.parameters()]
+    )
 
     out = attn(windows.from_grid(x.flatten(0, 1)), windows, partial(past.in_clip(3, windows, 4, "clear"), 0))
     frames = windows.to_grid(out).unflatten(0, (2, 3)).unbind(1)
@@ -206,9 +209,12 @@ def test_one_key_stands_for_all_that_are_missing(dtype, missing):
     """As precise as if they were stored, in half precision too."""
     q, k, v = torch.randn(3, 4, 2, 7, 8).to(dtype)
     pad = torch.randn(2, 8), torch.randn(2, 8)  # [H, D] in fp32, as parameters are under autocast
-    q64, k64, v64 = q.double(), *(
-        torch.cat([x, p.to(dtype)[:, None].expand(4, -1, missing, -1)], 2).double()
-        for x, p in zip((k, v), pad, strict=True)
+    q64, k64, v64 = (
+        q.double(),
+        *(
+            torch.cat([x, p.to(dtype)[:, None].expand(4, -1, missing, -1)], 2).double()
+            for x, p in zip((k, v), pad, strict=True)
+        ),
     )
     truth = softmax_attend(q64, k64, v64)
     stored = torch.nn.functional.scaled_dot_product_attention(q, k64.to(dtype), v64.to(dtype))

@@ -150,7 +150,7 @@ def test_no_pictures_at_all():
 
 def test_the_shapes_of_the_paper():
     """800 x 1440 pixels: 28 windows, the lower ones with 8 real rows, those at the right with 6 columns."""
-    assert grid_of(800, 1440, 16) == (50, 90)
+    assert grid_of((800, 1440), 16, "frames") == (50, 90)
     windows = Windows(50, 90, 14, CPU)
     assert len(windows.real) == 28
     assert windows.real[6] == (14, 6)
@@ -160,5 +160,11 @@ def test_the_shapes_of_the_paper():
 
 @pytest.mark.parametrize("size", [(31, 32), (32, 33), (0, 32), (16, 0), (8, 8), (-16, 16)])
 def test_pictures_are_whole_patches(size):
-    with pytest.raises(ValueError, match=f"multiples of 16, got {size[0]} x {size[1]}; pad or resize"):
-        grid_of(*size, 16)
+    with pytest.raises(ValueError, match=f"frames: .* multiples of 16, got {size[0]} x {size[1]}; pad or resize"):
+        grid_of(size, 16, "frames")
+
+
+@pytest.mark.parametrize("size", [224, (224,), (3, 224, 224), None])
+def test_a_size_is_height_and_width(size):
+    with pytest.raises(ValueError, match=r"image_size: expected \(height, width\) in pixels, got .*; give both"):
+        grid_of(size, 16, "image_size")

@@ -59,7 +59,7 @@ def _probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
     return weights / total.masked_fill(total == 0, 1), (top + total.log()).squeeze(-1)
 
 
-class _Frames:
+class Frames:
     """The frames that one frame's queries see; tokens go in and come out as [B*W, H, N, D]."""
 
     def __init__(self, k: Tensor, v: Tensor, held: Tensor, real: Tensor | None, pads: Pads) -> None:
@@ -136,7 +136,7 @@ def _memory_frames(
     real: Tensor | None,
     pads: Pads,
     dtype: torch.dtype | None,
-) -> _Frames:
+) -> Frames:
     """Check the arguments and gather what the queries of one frame see."""
     size = _check.attend(q, k_pool, v_pool, cursor, streams, real, *pads)
     _check.attend_values(cursor, streams, real, size)
@@ -145,7 +145,7 @@ def _memory_frames(
     k, v = (_pool.read(pool, rows).transpose(0, 1).to(dtype) for pool in (k_pool, v_pool))  # [W, B, H, T, n, n, D]
     count = cursor[rows][..., 0].transpose(0, 1)  # [W, B, H]
     held = torch.arange(size.frames, device=q.device) < count[..., None]  # [W, B, H, T]
-    return _Frames(k, v, held, real, pads)
+    return Frames(k, v, held, real, pads)
 
 
 def memory_attend(
@@ -284,12 +284,12 @@ def first_visible(t: int, memory_frames: int, evict: int) -> int:
     return t - t % memory_frames if evict == _check.EVICTIONS["clear"] else max(0, t - memory_frames + 1)
 
 
-def _clip_frames(k: Tensor, v: Tensor, real: Tensor | None, pads: Pads, dtype: torch.dtype) -> _Frames:
+def _clip_frames(k: Tensor, v: Tensor, real: Tensor | None, pads: Pads, dtype: torch.dtype) -> Frames:
     """Take frames of a clip, [B, T, W, H, N, D], for what a memory holds."""
     side = round(k.shape[4] ** 0.5)
     grids = (x.to(dtype).permute(2, 0, 3, 1, 4, 5).unflatten(4, (side, side)) for x in (k, v))
     k, v = grids  # [W, B, H, T, n, n, D]
-    return _Frames(k, v, torch.ones(k.shape[:4], dtype=torch.bool, device=k.device), real, pads)
+    return Frames(k, v, torch.ones(k.shape[:4], dtype=torch.bool, device=k.device), real, pads)
 
 
 def clip_attend(
