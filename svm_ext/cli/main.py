@@ -14,6 +14,8 @@ COMMANDS = {
     "track": "follow what a detector finds in videos, cameras and addresses",
     "eval": "score results against ground truth",
     "train": "train a model: on generated scenes, or on your own videos",
+    "convert": "turn MOT17, CrowdHuman or MOTSynth into COCO files",
+    "data": "say what is wrong with a data set, and show its boxes",
     "bench": "measure the ops on this machine, against what users of torch would write",
 }
 
