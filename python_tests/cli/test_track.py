@@ -17,7 +17,6 @@ import torch
 import svm_ext
 from svm_ext.cli import main, track
 from svm_ext.models.weights import save_model
-from svm_ext.stream import prepare
 from svm_ext.stream import track as stream_track
 from svm_ext.stream.sources import open_source
 from svm_ext.stream.writer import VideoWriter
@@ -398,7 +397,6 @@ def test_help_shows_examples_and_groups(capsys) -> None:
 
 
 def test_what_help_says_is_so() -> None:
-    assert track.SIZE == prepare.SIZE
     assert track.MODEL == stream_track._RELEASED
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from svm_ext.data import warp
 from svm_ext.data._scenes.dice import Dice
 from svm_ext.data.augment import AugmentConfig, AugmentedClips, Plan, apply, fitted, plan
 from svm_ext.data.colour import shift_hsv
@@ -282,3 +283,84 @@ def test_a_letterbox_keeps_the_shape_and_the_boxes(size: tuple[int, int]) -> Non
 def test_fitting_keeps_the_shape() -> None:
     assert np.diag(fitted((100, 300), (200, 300))).tolist() == [1.0, 1.0, 1.0]
     assert np.diag(fitted((100, 100), (200, 300))).tolist() == [2.0, 2.0, 1.0]
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are worked on in stripes; where these begin must not be seen."""
+    clips = [busy(seed) for seed in range(5)]
+    drawn = plan(CONFIG, [(70, 110)] * 5, Dice(4))
+    whole = render(drawn.layers, clips, SIZE, 114)
+    for block in (1, 700, 5000):
+        monkeypatch.setattr(warp, "_BLOCK", block)
+        torch.testing.assert_close(render(drawn.layers, clips, SIZE, 114), whole, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("quarter", range(4))
+def test_a_quarter_turn_is_exact(quarter: int) -> None:
+    pictures = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8)
+    cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarter]
+    turn = np.array([[cos, -sin, 20 - 20 * cos + 20 * sin], [sin, cos, 20 - 20 * sin - 20 * cos], [0, 0, 1.0]])
+    turned = render([Layer(0, turn, (0.0, 0.0, 40.0, 40.0))], [(pictures, [])], (40, 40), 0)
+    torch.testing.assert_close(turned, torch.rot90(pictures, -quarter, (2, 3)).float(), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.1, 0.3, 0.7, 1.7, 6.0])
+def test_any_scale_keeps_brightness_and_place(scale: float) -> None:
+    """A white half stays a white half, whatever the pictures are halved to on the way."""
+    pictures = torch.zeros(1, 3, 200, 300, dtype=torch.uint8)
+    pictures[..., 150:] = 240
+    matrix = np.array([[scale, 0, 80 - 150 * scale], [0, scale, 48 - 100 * scale], [0, 0, 1.0]])
+    out = render([Layer(0, matrix, (0.0, 0.0, 300.0, 200.0))], [(pictures, [])], SIZE, 0)[0, 0]
+    wide = min(150 * scale, 80)
+    assert float((out[48] / 240).sum()) == pytest.approx(wide, abs=1.1)
+    bright = torch.nonzero(out[48] > 120).flatten()
+    assert abs(int(bright[0]) - 80) <= 1
+
+
+def test_what_lies_beside_the_result_costs_nothing_and_changes_nothing() -> None:
+    pictures = torch.full((2, 3, 30, 30), 200, dtype=torch.uint8)
+    for x, y in ((500.0, 0.0), (-500.0, 0.0), (0.0, 500.0), (0.0, -500.0)):
+        away = Layer(0, np.array([[1.0, 0, x], [0, 1.0, y], [0, 0, 1.0]]), (0.0, 0.0, 30.0, 30.0))
+        assert (render([away], [(pictures, [])], SIZE, 7) == 7).all()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 95), (200, 64)])
+@pytest.mark.parametrize("given", [(20, 31), (90, 60), (300, 500)])
+def test_any_sizes_go_together(size: tuple[int, int], given: tuple[int, int]) -> None:
+    config = AugmentConfig.for_size(*size)
+    clips = [(torch.randint(0, 256, (2, 3, *given), dtype=torch.uint8), [target([[2, 3, 15, 18]])] * 2)] * 5
+    for seed in range(6):
+        frames, targets = apply(config, plan(config, [given] * 5, Dice(seed)), clips)
+        assert frames.shape == (2, 3, *size)
+        assert len(targets) == 2
+
+
+def test_clips_of_different_lengths_are_named() -> None:
+    clips = [busy(0), busy(1), busy(2, frames=2), busy(3), busy(4)]
+    with pytest.raises(ValueError, match=r"clips: expected clips of one length, got \[2, 3\]"):
+        apply(CONFIG, plan(CONFIG, [(70, 110)] * 5, Dice(0)), clips)
+
+
+def test_plans_keep_to_the_ranges() -> None:
+    config = AugmentConfig(size=SIZE, scale=(0.5, 1.5), mixup=0.5)
+    plans = [plan(config, [(70, 110)] * 5, Dice(seed)) for seed in range(300)]
+    scales = [np.sqrt(abs(np.linalg.det(it.layers[0].matrix[:2, :2]))) / fitted((70, 110), SIZE)[0, 0] for it in plans]
+    assert 0.49 < min(scales) < 0.55
+    assert 1.45 < max(scales) < 1.51
+    assert np.mean([it.blended is not None for it in plans]) == pytest.approx(0.5, abs=0.1)
+    assert np.mean([np.linalg.det(it.layers[0].matrix[:2, :2]) < 0 for it in plans]) == pytest.approx(0.5, abs=0.1)
+    for number, most in enumerate((5, 30, 30)):
+        shifts = np.array([it.colours[number] for it in plans])
+        assert np.abs(shifts).max() == most
+        assert np.mean(shifts == 0) > 0.4
+    turns = [np.degrees(np.arctan2(it.layers[0].matrix[1, 0], abs(it.layers[0].matrix[0, 0]))) for it in plans]
+    assert np.abs(turns).max() < 12.5
+
+
+def test_colours_change_about_as_often_as_not_and_boxes_never_with_them() -> None:
+    clip = busy(1)
+    still = Plan((Layer(0, np.eye(3), (0.0, 0.0, 110.0, 70.0)),), None, (0, 0, 0))
+    config = AugmentConfig(size=(70, 110))
+    plain, changed = (apply(config, replace(still, colours=shift), [clip]) for shift in ((0, 0, 0), (4, 20, -20)))
+    assert not torch.equal(plain[0], changed[0])
+    assert torch.equal(plain[1][0]["boxes"], changed[1][0]["boxes"])

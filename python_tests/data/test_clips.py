@@ -11,7 +11,7 @@ import torch
 import video_folders as folders
 from svm_ext.data import mot
 from svm_ext.data.clips import ClipDataset
-from svm_ext.data.videos import VideoSet
+from svm_ext.data.videos import Video, VideoSet
 
 
 @pytest.fixture
@@ -68,3 +68,29 @@ def test_an_index_beyond_the_end_is_named(videos: VideoSet) -> None:
     with pytest.raises(IndexError, match="index: expected 0 to 7, got 8"):
         ClipDataset(videos)[8]
     assert len(ClipDataset(VideoSet((), ("pedestrian",)))) == 0
+
+
+def test_pictures_are_read_once_as_long_as_there_is_room(videos: VideoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[str, int]] = []
+    picture = Video.picture
+    monkeypatch.setattr(
+        Video, "picture", lambda video, frame: read.append((video.name, frame)) or picture(video, frame)
+    )
+    clips = ClipDataset(videos, clip_frames=3)
+    first = [clips[item][0] for item in range(8)]
+    assert len(read) == 8
+    assert all(torch.equal(clips[item][0], first[item]) for item in range(8))
+    assert len(read) == 8
+    fresh = pickle.loads(pickle.dumps(clips))
+    assert (len(fresh._kept), fresh._room) == (0, 256 * 2**20)
+    none = ClipDataset(videos, clip_frames=3, kept_megabytes=0)
+    read.clear()
+    assert all(torch.equal(none[item][0], first[item]) for item in (0, 0))
+    assert len(read) == 6
+    assert none._kept == {}
+
+
+def test_kept_pictures_are_not_changed_by_what_is_done_to_clips(videos: VideoSet) -> None:
+    clips = ClipDataset(videos, clip_frames=1)
+    clips[0][0].zero_()
+    assert clips[0][0].any()

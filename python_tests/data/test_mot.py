@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +242,50 @@ def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
     folders.save(tmp_path / "alpha.png", np.concatenate([folders.picture(1), folders.picture(2)[..., :1]], 2))
     assert read_picture(tmp_path / "grey.png").shape == (3, 48, 64)
     assert read_picture(tmp_path / "alpha.png").shape == (3, 48, 64)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_files_of_other_systems_are_read(ending: str, mark: str, tmp_path: Path) -> None:
+    folder = folders.sequence(tmp_path / "s", info=mark + ending.join(["[Sequence]", "frameRate=7", ""]))
+    (folder / "gt" / "gt.txt").write_bytes((mark + ending.join([*FULL, ""])).encode())
+    video = mot.read_sequence(folder)
+    assert (video.fps, video.ids.tolist()) == (7.0, [3, 3, 7])
+
+
+@pytest.mark.parametrize("row", ["1,inf,3,4,5,6", "nan,1,3,4,5,6", "1,1,3,4,nan,6", "1,1,3,4,5,6,inf", "1;1;3;4;5;6"])
+def test_numbers_that_are_none_are_refused(row: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="line 1: expected frame, id"):
+        mot.read_sequence(folders.sequence(tmp_path / "s", rows=[row]))
+
+
+def test_a_long_file_is_read_quickly(tmp_path: Path) -> None:
+    rows = [f"{1 + number % 4},{number},5,5,20,20,1,1,1" for number in range(60_000)]
+    folder = folders.sequence(tmp_path / "s", rows=rows)
+    start = time.process_time()
+    video = mot.read_sequence(folder)
+    assert time.process_time() - start < 3.0
+    assert [len(video.target(frame)["boxes"]) for frame in range(4)] == [15_000] * 4
+
+
+def test_pictures_of_upper_case_and_hidden_files_are_no_trouble(tmp_path: Path) -> None:
+    folder = folders.sequence(tmp_path / "s", 2, ["2,1,5,5,9,9"])
+    (folder / "img1" / "000002.png").rename(folder / "img1" / "000002.PNG")
+    (folder / "img1" / "Thumbs.db").write_text("x")
+    (tmp_path / ".hidden").mkdir()
+    assert len(mot.read_videos(tmp_path).videos[0]) == 2
+
+
+def test_targets_are_copies(tmp_path: Path) -> None:
+    video = mot.read_sequence(folders.sequence(tmp_path / "s", rows=FULL))
+    video.target(0)["boxes"].zero_()
+    assert video.target(0)["boxes"].any()
+
+
+def test_boxes_keep_their_place_in_coco_and_motchallenge_alike(tmp_path: Path) -> None:
+    """Neither layout's coordinates are shifted: what is evaluated is what was annotated."""
+    first = mot.read_sequence(folders.sequence(tmp_path / "s", 3, [f"{f},3,{4 + f},6,10,20,1,1,1" for f in (1, 2, 3)]))
+    second = mot.read_videos(folders.coco(tmp_path / "coco")).videos[0]
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+    np.testing.assert_array_equal(first.rows, second.rows)
+    np.testing.assert_array_equal(first.ids, second.ids)

@@ -28,9 +28,9 @@ def fingerprint(frame: SceneFrame) -> str:
 
 
 PINNED = {
-    0: ["50719070e57d1f9b", "4025d17dda574c09", "8819a846bb735c43"],
-    1: ["c8e7aa62c2793746", "3a9e07153918e521", "1762e8d44d14da09"],
-    2: ["765e39f52d52baae", "3e88f0763429a2f2", "a5b6a57357e73531"],
+    0: ["9e020717160b3f5f", "bd996caa95b1ff81", "227228a71c223baa"],
+    1: ["cbdc24601c4f4bba", "72436d0c65986383", "8e68e5d0f535f2f0"],
+    2: ["945dff746003db1c", "bee9d94cc0fbd639", "490bf3762ee00905"],
 }
 
 
@@ -301,3 +301,70 @@ def test_it_is_fast(size: tuple[int, int], wanted: int) -> None:
     for _ in scene.frames(0, 300):
         pass
     assert 300 / (time.process_time() - start) > wanted
+
+
+def test_a_still_camera_sees_a_still_street() -> None:
+    """Without people nothing moves but the camera's slow drift; without noise nothing else differs."""
+    scene = Scene(3, SceneConfig(people=0, **PLAIN))
+    first, second, later = (scene[index].image.astype(int) for index in (0, 1, 200))
+    assert np.abs(first - second).mean() < 0.7 * np.abs(first - later).mean()
+
+
+@pytest.mark.parametrize(("strength", "wanted"), [(0.0, 0.0), (1.0, 1.7), (2.0, 3.4)])
+def test_noise_is_as_strong_as_told(strength: float, wanted: float) -> None:
+    config = dict(size=(96, 160), people=0, shake=0.0, blur=0.0, shade=0.0)
+    clean, noisy = (Scene(3, SceneConfig(noise=it, **config))[5].image.astype(int) for it in (0.0, strength))
+    assert (noisy - clean).std() == pytest.approx(wanted, abs=0.3)
+    assert abs((noisy - clean).mean()) < 0.7
+
+
+def test_without_blur_nobody_is_blurred() -> None:
+    scene = Scene(3, SceneConfig(size=(96, 160), blur=0.0, people=6))
+    assert not any(frame.blurred.any() for frame in scene.frames(0, 600, 11))
+
+
+def test_boxes_move_smoothly() -> None:
+    """Whoever is in two frames running has moved by little of the own height, however the camera shakes."""
+    scene = Scene(8)
+    before: dict[int, np.ndarray] = {}
+    for frame in scene.frames(100, 260):
+        now = dict(zip(frame.ids.tolist(), frame.boxes, strict=True))
+        for i in now.keys() & before.keys():
+            height = now[i][3] - now[i][1]
+            middle = np.abs((now[i][:2] + now[i][2:]) - (before[i][:2] + before[i][2:])).max() / 2
+            assert middle < 0.35 * height
+        before = now
+
+
+def test_ids_are_small_positive_and_a_person_has_one_look() -> None:
+    scene = Scene(8, SMALL)
+    looks = {}
+    for index in range(0, 2000, 40):
+        for pose in scene._cast.at(index):
+            assert 1 <= pose.person <= pose.id < 10_000
+            assert looks.setdefault(pose.person, pose.look) == pose.look
+
+
+def test_a_worker_process_sees_the_same_clips() -> None:
+    dataset = clips(length=2)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=None, num_workers=1, multiprocessing_context="fork", sampler=[(0, 1), (3, 0)]
+    )
+    for (clip, targets), key in zip(loader, [(0, 1), (3, 0)], strict=True):
+        own, own_targets = dataset[key]
+        assert torch.equal(clip, own)
+        assert torch.equal(targets[2]["boxes"], own_targets[2]["boxes"])
+
+
+def test_one_picture_does_not_tell_who_is_a_statue() -> None:
+    """In size, distance, side and stride statues are what people are who are to be seen."""
+    scene = Scene(1, SceneConfig(people=12, statues=60))
+    edge = scene._stage.geometry.edge
+    walkers = [pose for index in range(0, 9000, 60) for pose in scene._cast.at(index) if abs(pose.x) < edge(pose.z)]
+    for of in (lambda pose: pose.z, lambda pose: pose.look.height):
+        people, statues = (np.array([of(pose) for pose in poses]) for poses in (walkers, scene._statues))
+        assert abs(np.median(people) - np.median(statues)) < 0.5 * people.std()
+    for is_so in (lambda pose: pose.pose < figures.STRIDE, lambda pose: pose.view in (0, 4)):
+        shares = [np.mean([is_so(pose) for pose in poses]) for poses in (walkers, scene._statues)]
+        assert abs(shares[0] - shares[1]) < 0.12
+    assert len({pose.look for pose in scene._statues}) == 60

@@ -415,3 +415,13 @@ def test_a_hundred_thousand_frames_of_the_real_model_leave_nothing_behind():
     sizes, times, _ = soak(model, 2000, 50)
     assert sizes[-1] - sizes[2] < 4 << 20
     assert min(times[-3:]) < 1.3 * min(times[1:4])
+
+
+def test_pictures_have_the_size_that_the_model_was_trained_with() -> None:
+    """A detector's configuration tells it; who knows better may say so; a model without one gets the released size."""
+    model = svm_ext.create_model("svit_tiny_mot", picture_size=(192, 96)).eval()
+    session = StreamSession(model)
+    session.open("a", (384, 192))
+    assert session.size == (192, 96)
+    assert StreamSession(model, size=(640, 320)).size == (640, 320)
+    assert StreamSession(BrightDetector()).size == (1440, 800)

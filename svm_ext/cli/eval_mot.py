@@ -30,7 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--sequences", nargs="+", metavar="SEQ", help="only these; default: all")
     how = parser.add_argument_group("how")
     how.add_argument("--memory-frames", metavar="N,N,...", help="frames that the model remembers; several are compared")
-    how.add_argument("--size", nargs=2, type=int, metavar=("LONG", "SHORT"), help="sides that pictures are scaled to")
+    how.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("LONG", "SHORT"),
+        help="scale pictures to these sides (default: as the model was trained)",
+    )
     how.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a rule of the tracker")
     how.add_argument("--benchmark", choices=BENCHMARKS, default="MOT17", help="whose rules (default: MOT17)")
     how.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the sequences (default: 1)")
@@ -45,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     _check_outputs(args, lengths)
     from ..evaluate import report
     from ..evaluate.mot import MotPlan, evaluate_mot
-    from ..stream.prepare import SIZE
     from ..stream.track import find_model
     from ..tracking import TrackerRules
 
@@ -55,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     model, _ = find_model(args.weights)
     runs = {}
     for length in lengths:
-        plan = MotPlan(length, tuple(args.size or SIZE), rules, args.benchmark)
+        plan = MotPlan(length, tuple(args.size) if args.size else None, rules, args.benchmark)
         title = "the model's own memory" if length is None else f"a memory of {length} frames"
         with _Sequences(title) as told:
             found = evaluate_mot(

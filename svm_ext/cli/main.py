@@ -10,6 +10,7 @@ import sys
 # Command -> what it is for. The command itself is the module of the same name, imported when it is called; it imports
 # torch in its `run`, so that --help answers at once.
 COMMANDS = {
+    "demo": "track people through a generated street: no download, no GPU, half a minute",
     "info": "say what was built, what was found, and which back end runs",
     "track": "follow what a detector finds in videos, cameras and addresses",
     "eval": "score results against ground truth",

@@ -27,7 +27,7 @@ examples:
   svm-ext track MOT17-04/img1 --weights released.pth --set high=0.6 --set memory_frames=16
 """
 # As in svm_ext.stream.prepare and svm_ext.stream.track; written here, because --help must not wait for torch.
-SIZE, MODEL = (1440, 800), "svit_base_mot"
+MODEL = "svit_base_mot"
 _MEMORY_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -49,9 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--size",
         type=_sides,
-        default=SIZE,
         metavar="LxS",
-        help="scale pictures to these sides (default: 1440x800)",
+        help="scale pictures to these sides, like 1440x800 (default: as the model was trained)",
     )
     model.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change the model's or the tracker's settings"

@@ -20,7 +20,6 @@ from torch import nn
 
 from ..data.mot import read_videos, sequence_folders
 from ..data.videos import Video
-from ..stream.prepare import SIZE
 from ..stream.session import StreamSession
 from ..tracking import TrackerRules
 from .ap import AveragePrecision, DetectionResult
@@ -48,7 +47,7 @@ class MotPlan:
     """How a run is done: what the model remembers, what it sees, how boxes become tracks."""
 
     memory_frames: int | None = None  # None: as the model's configuration says
-    size: tuple[int, int] = SIZE  # longer and shorter side that pictures are scaled to
+    size: tuple[int, int] | None = None  # longer and shorter side that pictures are scaled to; None: the model's own
     rules: TrackerRules = TrackerRules()
     benchmark: str = "MOT17"
 

@@ -231,6 +231,7 @@ class DetectorConfig(Config):
     neck_channels: int = 256  # channels of the pyramid's outputs and of the heads
     csp_blocks: int = 4  # bottlenecks in a stage of the neck
     num_classes: int = 1  # kinds of objects
+    picture_size: tuple[int, ...] = (1440, 800)  # pixels, longer and shorter side that videos are scaled to
     score_threshold: float = 0.01  # detections below it are dropped
     nms_threshold: float = 0.7  # of two boxes of a class with a larger IoU the worse is dropped
     use_l1: bool = False  # adds an L1 loss on the boxes, for the end of a training
@@ -242,6 +243,8 @@ class DetectorConfig(Config):
             require(name, getattr(self, name) >= 1, "at least 1", getattr(self, name))
         for name in ("score_threshold", "nms_threshold"):
             require(name, 0 <= getattr(self, name) <= 1, "0 to 1", getattr(self, name))
+        sides = self.picture_size
+        require("picture_size", len(sides) == 2 and sides[0] >= sides[1] >= 1, "the longer and the shorter side", sides)
         require("adapter", self.backbone.adapter, "true for a detector, whose neck takes three scales", False)
 
 

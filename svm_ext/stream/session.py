@@ -25,22 +25,23 @@ class StreamSession:
     prepared sizes agree go through the model as one batch; a stream without a new frame stands still. Every
     stream gets the tracks that it would get alone. Nothing here grows with time.
 
-    `size` is the longer and the shorter side that pictures are scaled to; `memory` are options of the model's
-    new_memory (frames, evict, dtype); `coast` is how many frames a lost track is still reported.
+    `size` is the longer and the shorter side that pictures are scaled to, by default the model's own;
+    `memory` are options of the model's new_memory (frames, evict, dtype); `coast` is how many frames a lost
+    track is still reported.
     """
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        size: tuple[int, int] = SIZE,
+        size: tuple[int, int] | None = None,
         rules: TrackerRules | None = None,
         memory: Mapping[str, Any] | None = None,
         coast: int = 0,
     ) -> None:
         if model.training:
             raise ValueError("model: expected one in evaluation, got one in training; call model.eval()")
-        self.model, self.size, self.rules, self.coast = model, size, rules or TrackerRules(), coast
+        self.model, self.size, self.rules, self.coast = model, size or own_size(model), rules or TrackerRules(), coast
         self._memory = dict(memory or {})
         self._multiple = int(max(getattr(model, "strides", (32,))))
         weight = next(model.parameters(), torch.empty(0))
@@ -155,6 +156,11 @@ class StreamSession:
             there = ", ".join(map(repr, self._streams)) or "none"
             raise ValueError(f"stream: expected an open stream ({there}), got {stream!r}; open it first")
         return stream
+
+
+def own_size(model: nn.Module) -> tuple[int, int]:
+    """Return the sides that a model wants pictures scaled to, the longer one first."""
+    return tuple(getattr(getattr(model, "config", None), "picture_size", SIZE))
 
 
 class _Room:

@@ -17,7 +17,6 @@ from ..models import weights as weight_files
 from ..models.detector import Detector
 from ..tracking import TrackerRules
 from .live import Policy, Readers
-from .prepare import SIZE
 from .results import FrameResult
 from .session import StreamSession
 from .sources import Source, Spec, open_source
@@ -93,7 +92,7 @@ def track(
     *,
     weights: str | Path | None = None,
     live: Policy = "latest",
-    size: tuple[int, int] = SIZE,
+    size: tuple[int, int] | None = None,
     device: str | torch.device | None = None,
     memory: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -102,9 +101,9 @@ def track(
 
     A source is a file, a folder of pictures, a pattern, the number of a camera or an address. `model` is a
     detector, the name of one, or a file of weights. `live` says whether a live source may drop frames
-    ("latest") or has to wait ("all"). Pictures are scaled to `size`, their longer and shorter side at most.
-    `settings` are fields of the model's configuration and rules of the tracker (and `coast`); `memory` are
-    options of the model's new_memory. Without `device` it is the GPU if there is one.
+    ("latest") or has to wait ("all"). Pictures are scaled to `size`, their longer and shorter side at most,
+    by default as the model was trained. `settings` are fields of the model's configuration and rules of the
+    tracker (and `coast`); `memory` are options of the model's new_memory. Without `device` it is the GPU if there is one.
     """
     several = isinstance(source, Sequence) and not isinstance(source, str)
     sources = open_sources(source if several else [source])  # first: a wrong path need not wait for a model

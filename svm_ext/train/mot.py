@@ -72,7 +72,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, ranks: Ranks) -> None:
         torch.manual_seed(config.seed)
         self.config, self.ranks = config, ranks
-        self.model = Detector(config.detector).train()
+        self.model = Detector(config.detector.replace(picture_size=sorted(config.size, reverse=True))).train()
         if config.weights:
             load_weights(self.model, config.weights)
         self.model.to(ranks.device)
@@ -81,7 +81,7 @@ class Trainer:
         groups = parameter_groups(
             self.model, config.learning_rate, config.weight_decay, config.backbone_factor, config.like_reference
         )
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16")
         self.clips = data.Clips(config, ranks)
         epoch = self.clips.batches_an_epoch * (config.clip_frames if config.step == "frame" else 1)
