@@ -92,6 +92,11 @@ def plan(config: AugmentConfig, sizes: Sequence[tuple[int, int]], dice: Dice) ->
 
 def apply(config: AugmentConfig, drawn: Plan, clips: Sequence[Clip | None]) -> Clip:
     """Do what was drawn: clips are itself, three for the mosaic, one for mixup; those not needed may be None."""
+    lengths = {len(clip[0]) for clip in clips if clip is not None}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"clips: expected clips of one length, got {sorted(lengths)} frames; set one clip_frames for all"
+        )
     pictures = render(drawn.layers, clips, config.size, config.fill)  # float [T, 3, H, W]
     used = list(drawn.layers)
     if drawn.blended:

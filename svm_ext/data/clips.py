@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ._scenes.dice import CLIPS, Dice
-from .videos import Clip, VideoSet
+from .videos import Clip, Video, VideoSet
 
 Key = int | tuple[int, int]  # an index, or an epoch and an index
 
@@ -37,6 +38,8 @@ class ClipDataset:
     Its frames are a stride apart, drawn once a clip, and end with the video: what lies beyond is the last frame again,
     and a single picture becomes a clip that stands still. Of each video a share of `sample` frames is started from,
     others in every epoch: a key (epoch, i) says which, so that no worker holds an epoch that is over.
+
+    Pictures are kept as they are read until `kept_megabytes` are full: a small data set is read once by each worker.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class ClipDataset:
         strides: tuple[int, int] = (1, 4),
         sample: float = 1.0,
         seed: int = 0,
+        kept_megabytes: int = 256,
     ) -> None:
         if clip_frames < 1:
             raise ValueError(f"clip_frames: expected a whole number of at least 1, got {clip_frames}")
@@ -55,6 +59,8 @@ class ClipDataset:
         if not 0 < sample <= 1:
             raise ValueError(f"sample: expected a share above 0 and up to 1, got {sample}")
         self.videos, self.clip_frames, self.strides, self.sample, self.seed = videos, clip_frames, strides, sample, seed
+        self._kept: dict[str, Tensor] = {}
+        self._room = kept_megabytes * 2**20  # bytes
         taken = [max(round(len(video) * sample), 1) for video in videos.videos]
         self._ends = np.cumsum(taken)  # the item after the last of each video
 
@@ -69,8 +75,26 @@ class ClipDataset:
         start = self._starts(epoch, number)[index - before]
         stride = self.strides[0] + Dice(self.seed, CLIPS, epoch, index).below(self.strides[1] - self.strides[0] + 1)
         frames = [min(start + step * stride, len(video) - 1) for step in range(self.clip_frames)]
-        pictures = {frame: video.picture(frame) for frame in dict.fromkeys(frames)}
+        pictures = {frame: self._picture(video, frame) for frame in dict.fromkeys(frames)}
         return torch.stack([pictures[frame] for frame in frames]), [video.target(frame) for frame in frames]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "_kept": {},
+            "_room": self._room + sum(picture.numel() for picture in self._kept.values()),
+        }
+
+    def _picture(self, video: Video, frame: int) -> Tensor:
+        """Return a picture; clips are read in no order, so that none is worth more to be kept than another."""
+        file = video.files[frame]
+        if file in self._kept:
+            return self._kept[file]
+        picture = video.picture(frame)
+        if picture.numel() <= self._room:
+            self._room -= picture.numel()
+            self._kept[file] = picture
+        return picture
 
     def _starts(self, epoch: int, number: int) -> Sequence[int]:
         """Return the frames of a video that this epoch's clips start from."""

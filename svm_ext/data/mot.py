@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def read_videos(
         return read_coco(path, images=images, classes=classes)
     for name, value in {"images": images, "classes": classes}.items():
         if value is not None:
-            raise ValueError(f"{name}: expected none for MOTChallenge folders, got {value!r}; leave it out")
+            raise ValueError(f"{name}: expected none for MOTChallenge folders, got {value}; leave it out")
     videos = tuple(read_sequence(folder) for folder in sequence_folders(path))
     return VideoSet(videos, ("pedestrian",))
 
@@ -198,6 +199,8 @@ def row_of(line: int, text: str) -> Row:
         numbers = [float(field) for field in text.rstrip(",").split("," if "," in text else None)]
         frame, id = (int(number) for number in numbers[:2])
         left, top, width, height = numbers[2:6]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a number is not finite")
     except (ValueError, OverflowError) as error:
         columns = "frame, id, left, top, width, height, conf, class, visibility"
         raise ValueError(f"expected {columns}, got {text[:60]!r}") from error
@@ -272,8 +275,9 @@ def load_coco(path: Path) -> dict[str, list[dict[str, Any]]]:
             if missing := [field for field in fields if field not in entry]:
                 raise ValueError(f"{path}: expected {', '.join(missing)} in entry {number} of {part}, got {entry}")
     for number, entry in enumerate(told["annotations"]):
-        if len(entry["bbox"]) != 4:
-            raise ValueError(f"{path}: expected bbox [x, y, width, height] in entry {number} of annotations")
+        box = entry["bbox"]
+        if not (isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)):
+            raise ValueError(f"{path}: expected bbox [x, y, width, height] in entry {number} of annotations, got {box}")
     return told
 
 

@@ -106,11 +106,11 @@ class Annotations:
         """Add a box x, y, width, height."""
         x, y, width, height = box
         height_of_picture, width_of_picture = self._size
-        beside = x >= width_of_picture or y >= height_of_picture or x + width <= 0 or y + height <= 0
-        if ignore or beside or width < 1 or height < 1:
-            self.left_out += 1
-        else:
+        reaches_in = x < width_of_picture and y < height_of_picture and x + width > 0 and y + height > 0
+        if reaches_in and width >= 1 and height >= 1 and not ignore:
             self._found.append((frame, x, y, x + width, y + height, label, id, visibility))
+        else:
+            self.left_out += 1
 
     def video(self, name: str, files: Iterable[str], fps: float = 30.0) -> Video:
         """Return the video that they annotate."""

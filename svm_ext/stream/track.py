@@ -103,7 +103,8 @@ def track(
     detector, the name of one, or a file of weights. `live` says whether a live source may drop frames
     ("latest") or has to wait ("all"). Pictures are scaled to `size`, their longer and shorter side at most,
     by default as the model was trained. `settings` are fields of the model's configuration and rules of the
-    tracker (and `coast`); `memory` are options of the model's new_memory. Without `device` it is the GPU if there is one.
+    tracker (and `coast`); `memory` are options of the model's new_memory. Without `device` it is the GPU if
+    there is one.
     """
     several = isinstance(source, Sequence) and not isinstance(source, str)
     sources = open_sources(source if several else [source])  # first: a wrong path need not wait for a model

@@ -217,13 +217,17 @@ def facing(right: float, away: float) -> int:
 
 
 def statues(seed: int, stage: Stage, count: int) -> list[Pose]:
-    """Return figures made and dressed like people, caught in mid-stride like people, that never move."""
+    """Return figures made and dressed like people, caught in mid-stride like people, that never move.
+
+    They stand as far away, face where and stride as often as people do who are to be seen: one picture must not tell
+    who is a statue.
+    """
     dice, found = Dice(seed, DECOYS), []
     for number in range(count):
-        z = 1.0 / dice.uniform(1.0 / FAR, 1.0 / NEAR)
+        z = dice.uniform(NEAR, FAR)
         share = (number + dice.uniform(0.15, 0.85)) / count
-        x = (1.8 * share - 0.9) * stage.geometry.edge(z)
-        view = dice.pick((0, 4, 1, 3, 5, 7, 2, 6), (7, 7, 1, 1, 1, 1, 0.5, 0.5))
-        pose = dice.below(STRIDE) if dice.chance(0.8) else POSES - STANDING + dice.below(STANDING)
+        x = (1.9 * share - 0.95) * stage.geometry.edge(z)
+        view = dice.pick((0, 4, 1, 3, 5, 7), (24, 24, 1, 1, 1, 1))
+        pose = dice.below(STRIDE) if dice.chance(0.88) else POSES - STANDING + dice.below(STANDING)
         found.append(Pose(look(dice, stage.drab), x, z, view, pose, 0.0, 0, 0))
     return found

@@ -1,0 +1,39 @@
+"""The scenes that the shipped detectors were trained on, and those that they are shown: alike, with other seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..tracking import TrackerRules
+from .scenes import Scene, SceneConfig, SceneDataset
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+STREAMING, FRAME_BASED = WEIGHTS / "demo.safetensors", WEIGHTS / "demo_frames.safetensors"
+
+MODEL_SIZE = (128, 192)  # height and width of the pictures that the models see
+VISIBLE = 0.2  # share of a person that must be to be seen: others need not be found
+TRAINING_SEED = 1024
+RULES = TrackerRules(high=0.5, init=0.6)
+MEMORY = {"frames": 16}
+_HELD_OUT = 1 << 31  # training draws its seeds and its streets from smaller numbers
+_STATUES = 0  # none: every figure is a person, so that also a model that sees single frames can tell
+
+
+def demo_scene(number: int, size: tuple[int, int] = (384, 576)) -> Scene:
+    """Return a scene, in a street of its own, that no training has seen; they are numbered from 0."""
+    if not 0 <= number < 1 << 30:
+        raise ValueError(f"seed: expected a whole number from 0 to {(1 << 30) - 1}, got {number}")
+    return Scene(_HELD_OUT + number, SceneConfig(size=size, statues=_STATUES))
+
+
+def training_scenes() -> SceneDataset:
+    """Return the clips for training: each has people, a street and a time of its own."""
+    return SceneDataset(
+        TRAINING_SEED,
+        SceneConfig(size=(192, 288), statues=_STATUES),
+        clip_frames=8,
+        length=1600,
+        strides=(1, 4),
+        places=100_000,
+        min_visibility=VISIBLE,
+    )
