@@ -1,5 +1,5 @@
-"""Gives a video transformer a memory: one live frame in, features out, at a cost that does not grow with
-the video.
+"""Lets a video transformer watch a live stream and remember: one live frame in, features, boxes and tracks
+out, at a cost that does not grow with the video.
 
 Names are loaded when they are first used, so that `svm-ext --help` need not wait for torch.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import ops
+    from . import evaluate, ops
     from ._info import info
     from .backend import use_backend
     from .memory import StreamMemory
@@ -32,6 +32,7 @@ __all__ = [
     "TrackerBank",
     "__version__",
     "create_model",
+    "evaluate",
     "info",
     "list_models",
     "load_model",
@@ -62,8 +63,8 @@ _HOME = {  # name -> module that defines it
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ops":
-        return import_module(".ops", __name__)
+    if name in ("evaluate", "ops"):
+        return import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found = getattr(import_module(_HOME[name], __name__), name)

@@ -50,6 +50,7 @@ class Info:
     selected: str  # "auto", or the back end that use_backend or SVM_EXT_BACKEND names
     runs: dict[str, str]  # device type -> the back end that takes its tensors, and with which ops
     backends: dict[str, BackEndStatus]
+    tracker: str  # whether the C++ tracker can be loaded, in one plain sentence
     problem: str = field(default="")  # why the compiled ops could not be loaded; empty where they were
 
     def __bool__(self) -> bool:
@@ -87,6 +88,7 @@ def info() -> Info:
         selected=backend.selected(),
         runs={kind: _what_runs(kind, backends) for kind in ("cpu", "cuda")},
         backends=backends,
+        tracker=_tracker(),
         problem=problem,
     )
 
@@ -159,6 +161,14 @@ def _reference() -> BackEndStatus:
     return BackEndStatus("reference", bool(ops), bool(ops), reason if ops else "needs the compiled ops' schemas", ops)
 
 
+def _tracker() -> str:
+    try:
+        from . import _tracker
+    except ImportError as error:
+        return str(error).splitlines()[0]
+    return f"C++, built for this Python ({Path(_tracker.__file__).name})"
+
+
 def _what_runs(kind: str, backends: dict[str, BackEndStatus]) -> str:
     name = backend.backend_for(kind)
     status = backends[name]
@@ -195,6 +205,7 @@ def _table(found: Info) -> list[str]:
         "  sets": f"{' '.join(found.cpu_isas) or 'unknown'}; in use: {found.cpu_isa or 'none'}{forced}",
         "GPU": ", ".join(found.devices) or "none found",
         "  built for": " ".join(found.cuda_archs) or "no GPU",
+        "tracker": found.tracker,
         "compiler": found.compiler or "unknown",
     }
     return [*lines, "", *(f"{name:<13}{value}" for name, value in facts.items())]
