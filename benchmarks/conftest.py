@@ -8,6 +8,7 @@ The files are called bench_*.py, so that no ordinary test run collects them:
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from svm_ext.bench import cases, machine, measure, refcheck
 from svm_ext.bench.case import DTYPES, Case, Contender, Room
+
+sys.path.append(str(Path(__file__).parent))  # for what the suites of this folder share
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +44,8 @@ def _asked_for(config: pytest.Config) -> bool:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every row with every contender of its op, those of one row next to each other."""
+    if not hasattr(metafunc.module, "OP"):
+        return
     option = metafunc.config.getoption
     dtypes = [DTYPES[name] for name in option("dtype") or DTYPES]
     shapes = dict(units=option("units"), frames=option("frames"), quick=option("quick"), device=option("device"))
