@@ -18,7 +18,7 @@ STABLE_TORCH_LIBRARY(svm_ext, m) {
   // Both axial attentions of one frame's queries over the frames in memory; what the backward needs when asked.
   m.def(
       "memory_attend(Tensor q, Tensor k_pool, Tensor v_pool, Tensor cursor, Tensor? streams, Tensor? real, "
-      "Tensor? pad_k, Tensor? pad_v, float scale, bool for_backward) -> (Tensor out, Tensor out_column, Tensor lse)");
+      "Tensor? pad_k, Tensor? pad_v, float scale, bool for_backward) -> (Tensor out, Tensor? out_column, Tensor? lse)");
   // The gradient of q; K and V in memory are detached by definition.
   m.def(
       "memory_attend_backward(Tensor dout, Tensor q, Tensor k_pool, Tensor v_pool, Tensor cursor, Tensor? streams, "
@@ -30,7 +30,7 @@ STABLE_TORCH_LIBRARY(svm_ext, m) {
   // All frames of a clip at once, [B, T, W, H, N, D]: frame t attends to the frames that its memory would hold.
   m.def(
       "clip_attend(Tensor q, Tensor k, Tensor v, Tensor? real, Tensor? pad_k, Tensor? pad_v, float scale, "
-      "int memory_frames, int evict, bool for_backward) -> (Tensor out, Tensor out_column, Tensor lse)");
+      "int memory_frames, int evict, bool for_backward) -> (Tensor out, Tensor? out_column, Tensor? lse)");
   // The gradient of q, as above.
   m.def(
       "clip_attend_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor? real, Tensor? pad_k, Tensor? pad_v, "

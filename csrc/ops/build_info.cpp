@@ -20,7 +20,7 @@ namespace svm {
 namespace {
 
 // Raised when a schema or a pool layout changes, so that Python code and library of different builds are told apart.
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 
 std::string cpu_isas() {
   int count = 0;

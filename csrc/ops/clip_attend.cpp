@@ -10,6 +10,9 @@
 namespace svm {
 namespace {
 
+// out; out_column and lse where the backward is to follow.
+using Saved = std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>>;
+
 // The shape of q [B, T, W, H, N, D] and how its frames see each other.
 ClipShape clip_shape(const Arg& q, int64_t memory_frames, int64_t evict) {
   SVM_CHECK(q.rank == 6, "q: expected shape [B, T, W, H, n*n, D], got %s; give every frame its windows and heads",
@@ -76,24 +79,21 @@ double clip_operations(const ClipShape& shape) {
   return 8.0 * static_cast<double>(shape.side * shape.side * shape.side * shape.clip_frames * held * shape.dim);
 }
 
-std::tuple<Tensor, Tensor, Tensor> clip_attend(const Tensor& q, const Tensor& k, const Tensor& v,
-                                               const std::optional<Tensor>& real, const std::optional<Tensor>& pad_k,
-                                               const std::optional<Tensor>& pad_v, double scale, int64_t memory_frames,
-                                               int64_t evict, bool for_backward) {
+Saved clip_attend(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& real,
+                  const std::optional<Tensor>& pad_k, const std::optional<Tensor>& pad_v, double scale,
+                  int64_t memory_frames, int64_t evict, bool for_backward) {
   const Arg query("q", q);
   auto params = clip_params<ClipParams>(query, k, v, real, pad_k, pad_v, scale, memory_frames, evict);
   const ClipShape& shape = params.shape;
   Tensor out = new_clip(query);
-  Tensor out_column = for_backward ? new_clip(query) : new_tensor(query, query.dtype, {0});
-  Tensor lse =
-      for_backward
-          ? new_tensor(query, lse_dtype(query),
-                       {shape.batch, shape.clip_frames, shape.windows, shape.heads, 2, shape.side * shape.side})
-          : new_tensor(query, lse_dtype(query), {0});
   params.out = clip_view("out", out, query, shape);
+  std::optional<Tensor> out_column, lse;
   if (for_backward) {
-    params.out_column = clip_view("out_column", out_column, query, shape);
-    params.lse = lse.data_ptr();
+    out_column = new_clip(query);
+    lse = new_tensor(query, lse_dtype(query),
+                     {shape.batch, shape.clip_frames, shape.windows, shape.heads, 2, shape.side * shape.side});
+    params.out_column = clip_view("out_column", *out_column, query, shape);
+    params.lse = lse->data_ptr();
   }
   const cpu::Kernels& kernels = cpu::kernels_for(params.q.dtype, params.q.dtype, shape.side, shape.dim);
   for_units(shape.batch * shape.windows * shape.heads, clip_operations(shape),

@@ -8,24 +8,27 @@
 namespace svm {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor> memory_attend(const Tensor& q, const Tensor& k_pool, const Tensor& v_pool,
-                                                 const Tensor& cursor, const std::optional<Tensor>& streams,
-                                                 const std::optional<Tensor>& real, const std::optional<Tensor>& pad_k,
-                                                 const std::optional<Tensor>& pad_v, double scale, bool for_backward) {
+// out; out_column and lse where the backward is to follow.
+using Saved = std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>>;
+
+Saved memory_attend(const Tensor& q, const Tensor& k_pool, const Tensor& v_pool, const Tensor& cursor,
+                    const std::optional<Tensor>& streams, const std::optional<Tensor>& real,
+                    const std::optional<Tensor>& pad_k, const std::optional<Tensor>& pad_v, double scale,
+                    bool for_backward) {
   const CpuFrame frame(k_pool, v_pool, cursor, streams, real);
   const Arg query("q", q);
   AttendParams params = attend_params(frame, query, pad_k, pad_v, scale);
   const cpu::Kernels& kernels = frame.kernels(params.q.dtype);
 
   Tensor out = new_frame(frame, query);
-  Tensor out_column = for_backward ? new_frame(frame, query) : new_tensor(query, query.dtype, {0});
-  const int64_t* size = query.sizes;
-  Tensor lse = for_backward ? new_tensor(query, lse_dtype(query), {size[0], size[1], 2, size[2]})
-                            : new_tensor(query, lse_dtype(query), {0});
   params.out = frame_view(frame, out, params.q.dtype);
+  std::optional<Tensor> out_column, lse;
   if (for_backward) {
-    params.out_column = frame_view(frame, out_column, params.q.dtype);
-    params.lse = lse.data_ptr();
+    const int64_t* size = query.sizes;
+    out_column = new_frame(frame, query);
+    lse = new_tensor(query, lse_dtype(query), {size[0], size[1], 2, size[2]});
+    params.out_column = frame_view(frame, *out_column, params.q.dtype);
+    params.lse = lse->data_ptr();
   }
   for_units(frame.units(), frame.attend_operations(),
             [&](int64_t begin, int64_t end) { kernels.memory_attend(params, begin, end); });

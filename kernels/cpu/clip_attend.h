@@ -1,174 +1,173 @@
-// All frames of a clip at once: the unit's keys and values are packed once, as the pool would hold them, and every
-// frame attends to its own stretch of them.
+// All frames of a clip at once, one line of a unit after the other.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
-#include "cpu/memory_append.h"
+#include "cpu/clip_lines.h"
 #include "cpu/memory_attend.h"
-#include "cpu/memory_attend_backward.h"
 
 namespace svm::cpu::SVM_ISA {
-
-// The whole clip of one unit in the order of a pool: k [row][frame][dim / kDims][column], v [row][frame][column][dim].
-template <class Format>
-struct PackedClip {
-  typename Format::Key* k;
-  typename Format::Value* v;
-  int64_t frame, row;  // elements of one image row of one frame, of one image row of all frames
-
-  static size_t room(const ClipShape& c) {
-    const int64_t elements = c.side * c.side * c.clip_frames * c.dim;
-    return Scratch::room<typename Format::Value>(elements + kLine) + Scratch::room<typename Format::Value>(elements);
-  }
-
-  static PackedClip pack(const ClipShape& c, const UnitShape& s, const ClipView& k, const ClipView& v, UnitIndex at,
-                         Scratch& scratch) {
-    using Value = typename Format::Value;
-    PackedClip packed;
-    packed.frame = c.dim * c.side;
-    packed.row = packed.frame * c.clip_frames;
-    Value* keys = scratch.take<Value>(packed.row * c.side + kLine);
-    packed.k = reinterpret_cast<typename Format::Key*>(keys);
-    packed.v = scratch.take<Value>(packed.row * c.side);
-    float* tokens = scratch.take<float>(s.side * s.dim);
-    for (int64_t t = 0; t < c.clip_frames; ++t) {
-      const TokenRows from_k = rows_of(k, at.batch, t, at.window, at.head);
-      const TokenRows from_v = rows_of(v, at.batch, t, at.window, at.head);
-      for (int h = 0; h < s.rows; ++h) {
-        const int64_t to = h * packed.row + t * packed.frame;
-        store_key_row(from_k, s, h, tokens, reinterpret_cast<typename Format::Key*>(keys + to));
-        store_value_row(from_v, s, h, packed.v + to);
-      }
-    }
-    return packed;
-  }
-
-  // What frame t sees.
-  UnitMemory<Format> seen_by(int64_t t, const ClipShape& c) const {
-    const int64_t first = first_frame(t, c.memory_frames, c.evict);
-    UnitMemory<Format> memory;
-    memory.k_frame = frame / Format::kDims;
-    memory.k_row = row / Format::kDims;
-    memory.v_frame = frame;
-    memory.v_row = row;
-    memory.k = k + first * memory.k_frame;
-    memory.v = v + first * memory.v_frame;
-    memory.frames = static_cast<int>(t - first + 1);
-    return memory;
-  }
-};
 
 inline int64_t clip_lse_offset(const ClipShape& c, UnitIndex at, int64_t t) {
   return (((at.batch * c.clip_frames + t) * c.windows + at.window) * c.heads + at.head) * 2 * c.side * c.side;
 }
 
+// What the padded tokens of a line are to its queries: one key of weight `count` times the frames seen.
+struct LinePadding {
+  PaddedToken token;  // token.k == nullptr: nothing
+  int count;          // padded tokens in each frame
+
+  LinePadding(const PaddedToken& padded, const Line& line) : token(padded), count(line.side - line.tokens) {
+    if (count == 0) token.k = nullptr;
+  }
+  explicit operator bool() const { return token.k != nullptr; }
+
+  // In the base-2 domain, of which `scale` is.
+  template <class Number>
+  float logit(const Number* query, int dim, float scale, int frames) const {
+    Vec sum = zero();
+    for (int d = 0; d < dim; d += kWidth) sum = fma(load(query + d), load(token.k + d), sum);
+    return reduce_add(sum) * scale + __builtin_log2f(static_cast<float>(count) * static_cast<float>(frames));
+  }
+};
+
+// The softmax of one query.
+struct LineSoftmax {
+  float maximum, sum;  // in the base-2 domain
+  float padding;       // the weight of the padded tokens, not yet divided by the sum
+};
+
+// One query's scores become weights, not yet divided by their sum.
 template <class Format>
+inline LineSoftmax weigh(float* row, KeyRange range, float scale, float padding_logit) {
+  const Vec by = broadcast(scale), lowest = broadcast(kMinusInfinity);
+  Vec highest = lowest;
+  over_keys(range, [&](int key, auto keep) { highest = max(highest, keep(mul(load(row + key), by), lowest)); });
+  const float top = reduce_max(highest);
+  LineSoftmax found;
+  found.maximum = padding_logit > top ? padding_logit : top;
+  const Vec below = broadcast(-found.maximum);
+  Vec total = zero();
+  over_keys(range, [&](int key, auto keep) {
+    const Vec weight = exp2(fma(load(row + key), by, below));
+    total = add(total, keep(weight, zero()));
+    store_weight<Format>(row, key, weight);
+  });
+  found.padding = padding_logit > kMinusInfinity ? __builtin_exp2f(padding_logit - found.maximum) : 0.0f;
+  found.sum = reduce_add(total) + found.padding;
+  return found;
+}
+
+// One unit's clip.
+struct ClipUnit {
+  const ClipParams& params;
+  UnitIndex at;
+  UnitShape shape;
+  PaddedToken padded;
+  LineRoom room;
+
+  ClipTokens tokens(const ClipView& view) const { return {view, at}; }
+  float scale() const { return static_cast<float>(params.scale) * kLog2e; }
+  bool for_backward() const { return params.out_column.data != nullptr; }
+  float* lse(int t, bool of_rows) const {
+    return static_cast<float*>(params.lse) + clip_lse_offset(params.shape, at, t) + (of_rows ? shape.tokens() : 0);
+  }
+};
+
+// The results of a frame's queries in one line: in the column plane they wait, in the row plane they are complete.
+inline void finish_frame(const ClipUnit& u, const Line& line, int t, const LinePadding& padding,
+                         const LineSoftmax* softmax) {
+  const int dim = u.shape.dim;
+  const TokenRows out = u.tokens(u.params.out).frame(t), out_column = u.tokens(u.params.out_column).frame(t);
+  float* waiting = u.room.waiting.of(line, t);
+  float* sum = u.room.sums;
+  for (int i = 0; i < line.tokens; ++i, sum += dim, waiting += u.room.waiting.token_stride(line)) {
+    const Vec share = broadcast(1.0f / softmax[i].sum), beyond = broadcast(softmax[i].padding);
+    for (int d = 0; d < dim; d += kWidth) {
+      Vec result = load(sum + d);
+      if (padding) result = fma(load(padding.token.v + d), beyond, result);
+      store(line.is_column ? waiting + d : sum + d,
+            line.is_column ? mul(result, share) : fma(result, share, load(waiting + d)));
+    }
+    if (u.for_backward())
+      u.lse(t, !line.is_column)[line.token(i)] = (softmax[i].maximum + __builtin_log2f(softmax[i].sum)) * kLn2;
+    if (line.is_column) continue;
+    write_token(out, line.token(i), dim, sum);
+    if (u.for_backward()) write_token(out_column, line.token(i), dim, waiting);
+  }
+}
+
+// All frames of one line. `next` is the line that comes then: its tokens are fetched along the way.
+template <class Format>
+inline void attend_line(const ClipUnit& u, const Line& line, const Line& next) {
+  using Number = Element<Format>;
+  const ClipParams& p = u.params;
+  const int dim = u.shape.dim, frames = static_cast<int>(p.shape.clip_frames), count = frames * line.tokens;
+  Number* queries = reinterpret_cast<Number*>(u.room.queries);
+  Number* tokens = reinterpret_cast<Number*>(u.room.keys);
+  read_line(u.tokens(p.q), line, frames, dim, queries);
+  read_line(u.tokens(p.k), line, frames, dim, tokens);
+  const auto* keys = key_panel<Format>(tokens, count, dim, u.room.key_panel);
+  read_line(u.tokens(p.v), line, frames, dim, tokens);
+  const auto* values = value_panel<Format>(tokens, count, dim, u.room.value_panel);
+  const LinePadding padding(u.padded, line);
+  for (int t = 0; t < frames; ++t) {
+    FrameAhead coming, results;
+    for (const ClipView* view : {&p.q, &p.k, &p.v}) coming.add(u.tokens(*view).frame(t));
+    if (!line.is_column) results.add(u.tokens(p.out).frame(t));
+    if (!line.is_column && u.for_backward()) results.add(u.tokens(p.out_column).frame(t));
+    const Number* query = queries + static_cast<int64_t>(t) * line.tokens * dim;
+    const KeyRange range = seen_keys(p.shape, line, t);
+    line_scores<Format>(query, line.tokens, keys, range, dim, u.room.scores);
+    LineSoftmax softmax[kLine];
+    for (int i = 0; i < line.tokens; ++i) {
+      const int seen = (range.end - range.begin) / line.tokens;
+      const float logit =
+          padding ? padding.logit(query + static_cast<int64_t>(i) * dim, dim, u.scale(), seen) : kMinusInfinity;
+      coming.fetch(next, i, dim);
+      results.fetch(line, i, dim);
+      softmax[i] = weigh<Format>(u.room.scores.of(i), range, u.scale(), logit);
+    }
+    std::memset(u.room.sums, 0, sizeof(float) * static_cast<size_t>(line.tokens * dim));
+    line_gather<Format>(u.room.scores, line.tokens, values, range, dim, u.room.sums, dim);
+    finish_frame(u, line, t, padding, softmax);
+  }
+}
+
+// Tokens beyond the picture give 0.
+inline void zero_padded(const ClipUnit& u) {
+  for (int t = 0; t < u.params.shape.clip_frames; ++t) {
+    const TokenRows out = u.tokens(u.params.out).frame(t), out_column = u.tokens(u.params.out_column).frame(t);
+    for (int token = 0; token < u.shape.tokens(); ++token) {
+      if (token / u.shape.side < u.shape.rows && token % u.shape.side < u.shape.columns) continue;
+      write_zero_token(out, token, u.shape.dim);
+      if (!u.for_backward()) continue;
+      write_zero_token(out_column, token, u.shape.dim);
+      u.lse(t, false)[token] = u.lse(t, true)[token] = kMinusInfinity;
+    }
+  }
+}
+
+template <class Bf16Format>
 inline void clip_attend_unit(const ClipParams& p, int64_t unit) {
   const ClipShape& c = p.shape;
   const UnitIndex at = unit_index(unit, c.windows, c.heads);
   const UnitShape s = unit_shape(c.side, c.dim, p.padding.real, at.window);
   alignas(64) float bias[2 * kMaxDim];
-  const PaddedToken padded = padded_token(p.padding, at.head, s.dim, bias);
-  Scratch& scratch = thread_scratch<1>();
-  scratch.begin(PackedClip<Format>::room(c) + Scratch::room<float>(s.side * s.dim));
-  const auto packed = PackedClip<Format>::pack(c, s, p.k, p.v, at, scratch);
-  for (int64_t t = 0; t < c.clip_frames; ++t) {
-    float* lse = p.out_column.data == nullptr ? nullptr : static_cast<float*>(p.lse) + clip_lse_offset(c, at, t);
-    attend_unit(packed.seen_by(t, c), s, padded, p.scale, rows_of(p.q, at.batch, t, at.window, at.head),
-                rows_of(p.out, at.batch, t, at.window, at.head), rows_of(p.out_column, at.batch, t, at.window, at.head),
-                lse);
+  const UnitLines lines{s};
+  const ClipUnit u{p, at, s, padded_token(p.padding, at.head, s.dim, bias),
+                   LineRoom::take(thread_scratch<1>(), lines, static_cast<int>(c.clip_frames))};
+  for (int i = 0; i < lines.count(); ++i) {
+    const Line line = lines.line(i), next = lines.line(i + 1 < lines.count() ? i + 1 : i);
+    with_line_format<Bf16Format>(p.q.dtype, line, [&](auto format) { attend_line<decltype(format)>(u, line, next); });
   }
-}
-
-// Keys as [row][frame][column][dim] and values as [row][frame][dim][16], in fp32, for the whole clip of one unit.
-struct TurnedClip {
-  float* keys;
-  float* values;
-  int64_t key_frame, value_frame, frames;
-
-  static size_t room(const ClipShape& c) {
-    return Scratch::room<float>(c.side * c.clip_frames * c.side * c.dim) +
-           Scratch::room<float>(c.side * c.clip_frames * c.dim * kLine);
-  }
-  static TurnedClip turn(const ClipShape& c, const UnitShape& s, const ClipView& k, const ClipView& v, UnitIndex at,
-                         float* tokens, Scratch& scratch) {
-    TurnedClip turned;
-    turned.frames = c.clip_frames;
-    turned.key_frame = c.side * c.dim;
-    turned.value_frame = c.dim * kLine;
-    turned.keys = scratch.take<float>(c.side * c.clip_frames * turned.key_frame);
-    turned.values = scratch.take<float>(c.side * c.clip_frames * turned.value_frame);
-    for (int64_t t = 0; t < c.clip_frames; ++t) {
-      const TokenRows from_k = rows_of(k, at.batch, t, at.window, at.head);
-      const TokenRows from_v = rows_of(v, at.batch, t, at.window, at.head);
-      for (int h = 0; h < s.rows; ++h) {
-        const int64_t index = h * c.clip_frames + t;
-        store_value_row(from_k, s, h, turned.keys + index * turned.key_frame);
-        store_value_row(from_v, s, h, tokens);
-        for (int d = 0; d < s.dim; d += kLine)
-          transpose16(tokens + d, s.dim, s.columns, kLine,
-                      turned.values + index * turned.value_frame + static_cast<int64_t>(d) * kLine, kLine, kLine);
-      }
-    }
-    return turned;
-  }
-  TurnedRow row(int h, int64_t first) const {
-    const int64_t index = h * frames + first;
-    return {keys + index * key_frame, values + index * value_frame, key_frame, value_frame};
-  }
-};
-
-template <class Format>
-inline void clip_attend_backward_unit(const ClipBackwardParams& p, int64_t unit) {
-  const ClipShape& c = p.shape;
-  const UnitIndex at = unit_index(unit, c.windows, c.heads);
-  const UnitShape s = unit_shape(c.side, c.dim, p.padding.real, at.window);
-  alignas(64) float bias[2 * kMaxDim];
-  const PaddedToken padded = padded_token(p.padding, at.head, s.dim, bias);
-  const AttendScratch<Format> a = AttendScratch<Format>::make(thread_scratch<0>(), s, 1);
-  Scratch& scratch = thread_scratch<1>();
-  scratch.begin(PackedClip<Format>::room(c) + Scratch::room<float>(s.side * s.dim) + TurnedClip::room(c) +
-                BackwardScratch::room(s));
-  BackwardScratch b;
-  b.take_from(scratch, s);
-  const auto packed = PackedClip<Format>::pack(c, s, p.k, p.v, at, scratch);
-  const auto turned = TurnedClip::turn(c, s, p.k, p.v, at, b.token, scratch);
-  for (int64_t t = 0; t < c.clip_frames; ++t) {
-    const BackwardTensors tensors{
-        rows_of(p.dout, at.batch, t, at.window, at.head), rows_of(p.q, at.batch, t, at.window, at.head),
-        rows_of(p.out, at.batch, t, at.window, at.head),  rows_of(p.out_column, at.batch, t, at.window, at.head),
-        rows_of(p.dq, at.batch, t, at.window, at.head),   static_cast<const float*>(p.lse) + clip_lse_offset(c, at, t)};
-    if (s.rows == 0 || s.columns == 0) {
-      zero_dq(s, tensors.dq);
-      continue;
-    }
-    const int64_t seen_from = first_frame(t, c.memory_frames, c.evict);
-    const auto turn_row = [&](int h, int first, int) { return turned.row(h, seen_from + first); };
-    attend_backward_unit(packed.seen_by(t, c), s, padded, p.scale, tensors, a, b, turn_row);
-  }
+  if (s.rows < s.side || s.columns < s.side) zero_padded(u);
 }
 
 template <class Bf16Format>
 inline void clip_attend(const ClipParams& p, int64_t begin, int64_t end) {
-  for (int64_t unit = begin; unit < end; ++unit) {
-    if (p.k.dtype == Dtype::kFloat32) {
-      clip_attend_unit<Float32>(p, unit);
-    } else {
-      clip_attend_unit<Bf16Format>(p, unit);
-    }
-  }
-}
-
-template <class Bf16Format>
-inline void clip_attend_backward(const ClipBackwardParams& p, int64_t begin, int64_t end) {
-  for (int64_t unit = begin; unit < end; ++unit) {
-    if (p.k.dtype == Dtype::kFloat32) {
-      clip_attend_backward_unit<Float32>(p, unit);
-    } else {
-      clip_attend_backward_unit<Bf16Format>(p, unit);
-    }
-  }
+  for (int64_t unit = begin; unit < end; ++unit) clip_attend_unit<Bf16Format>(p, unit);
 }
 
 }  // namespace svm::cpu::SVM_ISA

@@ -1,8 +1,11 @@
 // One frame's keys and values of one unit go into their ring slot, in the order in which an attend reads them.
+//
+// What an append costs is memory, so that each loop asks for what the next image row will need, a line or two a round:
+// its tokens lie as far apart as the projection's whole output, its places in the ring a whole ring further on, where
+// no hardware prefetcher looks.
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
@@ -12,99 +15,95 @@
 
 namespace svm::cpu::SVM_ISA {
 
-// Values of image row h: [column][dim], as they come.
-inline void store_value_row(const TokenRows& v, const UnitShape& s, int h, float* to) {
-  for (int c = 0; c < s.columns; ++c) read_token(v, h * s.side + c, s.dim, to + c * s.dim);
-}
-inline void store_value_row(const TokenRows& v, const UnitShape& s, int h, uint16_t* to) {
-  for (int c = 0; c < s.columns; ++c) read_token_bf16(v, h * s.side + c, s.dim, to + c * s.dim);
-}
+// Columns [column, columns) of image row `row` of a tensor's unit.
+struct RowTokens {
+  TokenRows tokens;
+  UnitShape shape;
+  int row;
 
-// Keys of image row h, transposed to [dim][column] or, in bf16, to [dim / 2][column] pairs. `tokens` holds side * dim
-// floats.
-inline void store_key_row(const TokenRows& k, const UnitShape& s, int h, float* tokens, float* to) {
-  for (int c = 0; c < s.columns; ++c) read_token(k, h * s.side + c, s.dim, tokens + c * s.dim);
-  for (int d = 0; d < s.dim; d += kLine)
-    transpose16(tokens + d, s.dim, s.columns, kLine, to + static_cast<int64_t>(d) * s.side, s.side, s.columns);
-}
-inline void store_key_row(const TokenRows& k, const UnitShape& s, int h, float* tokens, uint32_t* to) {
-  for (int c = 0; c < s.columns; ++c)
-    read_token_bf16(k, h * s.side + c, s.dim, reinterpret_cast<uint16_t*>(tokens + c * s.dim / 2));
-  for (int d = 0; d < s.dim / 2; d += kLine)
-    transpose16(tokens + d, s.dim / 2, s.columns, kLine,
-                reinterpret_cast<float*>(to) + static_cast<int64_t>(d) * s.side, s.side, s.columns);
-}
+  void read(int column, float* to) const { read_token(tokens, row * shape.side + column, shape.dim, to); }
+  void read(int column, uint16_t* to) const { read_token_bf16(tokens, row * shape.side + column, shape.dim, to); }
+  // The token below, if there is one.
+  [[gnu::always_inline]] void fetch_next(int column) const {
+    if (row + 1 < shape.rows) fetch_token(tokens, (row + 1) * shape.side + column, shape.dim);
+  }
+};
 
-// into = (into + from) / 2 over `count` elements, a multiple of 16; sums in fp32, one rounding.
+// into = (into + from) / 2 over `count` elements, a multiple of 16; sums in fp32, one rounding. What lies `ahead` of
+// both is asked for.
 template <class T>
-inline void average_into(T* into, const T* from, int64_t count) {
+inline void average_into(T* into, const T* from, int64_t count, int64_t ahead) {
   const Vec half = broadcast(0.5f);
-  for (int64_t i = 0; i < count; i += kWidth) store(into + i, mul(add(load(into + i), load(from + i)), half));
-}
-
-// A slot's image rows lie a whole ring apart, where no hardware prefetcher looks: the next one is asked for while this
-// one is written.
-template <class T>
-inline void fetch_for_writing(const T* p, int64_t count) {
-  const char* at = reinterpret_cast<const char*>(p);
-  for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(T)); i += 64) __builtin_prefetch(at + i, 1);
-}
-
-// The tokens of an image row lie as far apart as the projection's whole output, each in a page of its own.
-inline void fetch_tokens(const TokenRows& rows, const UnitShape& s, int h) {
-  if (rows.stride_dim != 1) return;
-  const int64_t size = size_of(rows.dtype);
-  for (int c = 0; c < s.columns; ++c) {
-    const char* token = static_cast<const char*>(rows.data) + (h * s.side + c) * rows.stride_token * size;
-    for (int64_t i = 0; i < s.dim * size; i += 64) __builtin_prefetch(token + i);
+  for (int64_t i = 0; i < count; i += kLine) {
+    prefetch(into + i + ahead);
+    prefetch(from + i + ahead);
+    for (int64_t j = i; j < i + kLine; j += kWidth) store(into + j, mul(add(load(into + j), load(from + j)), half));
   }
 }
 
-// Format only names the stored types here.
-template <class Format>
+// Values of an image row: [column][dim], as they come.
+template <class T>
+inline void store_value_row(const RowTokens& v, T* to, int64_t ahead) {
+  const int dim = v.shape.dim;
+  for (int c = 0; c < v.shape.columns; ++c, to += dim) {
+    v.fetch_next(c);
+    fetch(to + ahead, dim);
+    v.read(c, to);
+  }
+}
+
+// Keys of an image row, transposed to [dim][column] or, in bf16, to [dim / 2][column] pairs. `room` holds side * dim
+// numbers.
+template <class T>
+inline void store_key_row(const RowTokens& k, T* room, T* to, int64_t ahead) {
+  const int dim = k.shape.dim, side = k.shape.side, columns = k.shape.columns;
+  for (int c = 0; c < columns; ++c) {
+    k.fetch_next(c);
+    fetch(to + ahead + c * dim, dim);
+    k.read(c, room + c * dim);
+  }
+  const int words = dim * static_cast<int>(sizeof(T)) / 4;
+  const float* from = reinterpret_cast<const float*>(room);
+  for (int d = 0; d < words; d += kLine)
+    transpose16(from + d, words, columns, kLine, reinterpret_cast<float*>(to) + static_cast<int64_t>(d) * side, side,
+                columns);
+}
+
+// T is the type of a stored number.
+template <class T>
 inline void append_unit(const AppendParams& p, UnitIndex at) {
   const UnitShape s = unit_shape(p.pool.side, p.pool.dim, p.real, at.window);
   const PoolUnit stored = pool_unit(p.pool, p.streams, at);
   const int64_t stream = p.streams == nullptr ? at.batch : p.streams[at.batch];
   const AppendPlan plan = plan_append(*stored.cursor, p.step[stream], p.pool.frames, p.evict);
 
-  using Key = typename Format::Key;
-  using Value = typename Format::Value;
   const int64_t frame = p.pool.dim * p.pool.side;  // elements of one image row of one frame
   const int64_t window = at.batch * p.pool.windows + at.window;
   const TokenRows k = rows_of(p.k, window, at.head), v = rows_of(p.v, window, at.head);
   Scratch& scratch = thread_scratch<0>();
-  scratch.begin(Scratch::room<float>(s.side * s.dim));
-  float* tokens = scratch.take<float>(s.side * s.dim);
+  scratch.begin(Scratch::room<T>(frame));
+  T* room = scratch.take<T>(frame);
+  const int64_t ahead = stored.row_elements;  // beyond a unit's last row lies the next unit
   for (int h = 0; h < s.rows; ++h) {
-    Value* k_row = static_cast<Value*>(stored.k) + h * stored.row_elements;
-    Value* v_row = static_cast<Value*>(stored.v) + h * stored.row_elements;
-    if (h + 1 < s.rows) {
-      fetch_tokens(k, s, h + 1);
-      fetch_tokens(v, s, h + 1);
-      for (const Value* next : {k_row + stored.row_elements, v_row + stored.row_elements}) {
-        fetch_for_writing(next + plan.slot * frame, frame);
-        if (plan.merge_slot >= 0) fetch_for_writing(next + plan.merge_slot * frame, frame);
-      }
-    }
+    T* k_row = static_cast<T*>(stored.k) + h * stored.row_elements;
+    T* v_row = static_cast<T*>(stored.v) + h * stored.row_elements;
     if (plan.merge_slot >= 0) {
-      average_into(k_row + plan.merge_slot * frame, k_row + plan.slot * frame, frame);
-      average_into(v_row + plan.merge_slot * frame, v_row + plan.slot * frame, frame);
+      average_into(k_row + plan.merge_slot * frame, k_row + plan.slot * frame, frame, ahead);
+      average_into(v_row + plan.merge_slot * frame, v_row + plan.slot * frame, frame, ahead);
     }
-    store_key_row(k, s, h, tokens, reinterpret_cast<Key*>(k_row + plan.slot * frame));
-    store_value_row(v, s, h, v_row + plan.slot * frame);
+    store_key_row(RowTokens{k, s, h}, room, k_row + plan.slot * frame, ahead);
+    store_value_row(RowTokens{v, s, h}, v_row + plan.slot * frame, ahead);
   }
   *stored.cursor = plan.after;
 }
 
-template <class Bf16Format>
 inline void memory_append(const AppendParams& p, int64_t begin, int64_t end) {
   for (int64_t unit = begin; unit < end; ++unit) {
     const UnitIndex at = unit_index(unit, p.pool.windows, p.pool.heads);
     if (p.pool.dtype == Dtype::kFloat32) {
-      append_unit<Float32>(p, at);
+      append_unit<float>(p, at);
     } else {
-      append_unit<Bf16Format>(p, at);
+      append_unit<uint16_t>(p, at);
     }
   }
 }

@@ -78,6 +78,12 @@ struct AttendScratch {
   }
 };
 
+// Tokens lie as far apart as the projection's whole output, where no hardware prefetcher looks: asks for those of image
+// row r.
+[[gnu::always_inline]] inline void fetch_token_row(const TokenRows& rows, const UnitShape& s, int r) {
+  for (int c = 0; c < s.columns; ++c) fetch_token(rows, r * s.side + c, s.dim);
+}
+
 // Queries of image row r, times `factor`, into the two forms that the planes want. Lanes beyond the real columns are
 // zero.
 template <class Format>
@@ -311,6 +317,8 @@ inline void gather_column(const AttendScratch<Format>& a, const UnitMemory<Forma
 inline void write_results(const UnitShape& s, const PlaneState& column, const PlaneState& row, const TokenRows& out,
                           const TokenRows& out_column, float* lse, float* token) {
   for (int r = 0; r < s.side; ++r) {
+    if (r + 1 < s.rows) fetch_token_row(out, s, r + 1);
+    if (r + 1 < s.rows && out_column) fetch_token_row(out_column, s, r + 1);
     for (int c = 0; c < s.side; ++c) {
       const int at = r * s.side + c;
       if (r >= s.rows || c >= s.columns) {
@@ -354,6 +362,7 @@ inline void attend_unit(const UnitMemory<Format>& memory, const UnitShape& s, co
   const AttendScratch<Format> a = AttendScratch<Format>::make(thread_scratch<0>(), s, memory.frames);
   const int steps = s.dim / Format::kDims, per_token = steps * Format::kQueriesPerKey;
   for (int r = 0; r < s.rows; ++r) {
+    if (r + 1 < s.rows) fetch_token_row(q, s, r + 1);
     pack_query_row<Format>(q, s, r, static_cast<float>(scale) * kLog2e, a.token, a.row_queries, a.column_queries);
     begin_row(s, r, memory.frames, padded, a.token, a.column, a.row);
   }
@@ -371,21 +380,22 @@ inline void attend_unit(const UnitMemory<Format>& memory, const UnitShape& s, co
       keys.keys = memory.k + h * memory.k_row + first * memory.k_frame;
       keys.queries = a.row_queries + static_cast<int64_t>(h) * s.side * per_token;
       keys.query_stride = per_token;
-      // What comes next: the following image row, or the first one of the next chunk.
-      const bool last = h + 1 == s.rows;
-      const int64_t next_row = last ? 0 : h + 1, next_first = last ? first + frames : first;
+      // What comes next: the following image row, the first one of the next chunk, or that of the next unit.
+      const bool last = h + 1 == s.rows, done = last && first + frames == memory.frames;
+      const int64_t next_row = done ? s.side : last ? 0 : h + 1;
+      const int64_t next_first = done ? 0 : last ? first + frames : first;
       Ahead next_keys{reinterpret_cast<const char*>(memory.k + next_row * memory.k_row + next_first * memory.k_frame),
                       64};
       Ahead next_values{reinterpret_cast<const char*>(memory.v + next_row * memory.v_row + next_first * memory.v_frame),
                         128};
-      scores<Format, false>(keys, s.columns, frames, a.row_scores, s.columns * kLine, next_keys);
+      scores<Format, false>(keys, s.columns, frames, {a.row_scores, s.columns * kLine, kLine}, next_keys);
       softmax_row(a, s, h, frames);
       gather_row(a, memory, s, h, first, frames, next_keys);
 
       keys.queries = a.column_queries;
       keys.query_stride = per_token * kLine + kQueryPad;
       float* column_scores = a.column_scores + static_cast<int64_t>(h) * frames * s.rows * kLine;
-      scores<Format, true>(keys, s.rows, frames, column_scores, s.rows * kLine, next_values);
+      scores<Format, true>(keys, s.rows, frames, {column_scores, s.rows * kLine, kLine}, next_values);
       raise_column_maximum(column_scores, s, frames, column_maximum);
     }
     for (int r = 0; r < s.rows; ++r) {

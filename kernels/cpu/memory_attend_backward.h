@@ -160,8 +160,8 @@ inline void attend_backward_unit(const UnitMemory<Format>& memory, const UnitSha
       keys.query_stride = per_token;
       values.queries = b.row_douts + static_cast<int64_t>(h) * s.side * s.dim;
       values.query_stride = s.dim;
-      scores<Format, false>(keys, s.columns, frames, b.scores, s.columns * kLine, ahead);
-      scores<Float32, false>(values, s.columns, frames, b.grads, s.columns * kLine, ahead);
+      scores<Format, false>(keys, s.columns, frames, {b.scores, s.columns * kLine, kLine}, ahead);
+      scores<Float32, false>(values, s.columns, frames, {b.grads, s.columns * kLine, kLine}, ahead);
       row_score_gradient(b, s, h, frames);
       sum.weights = b.scores;
       sum.outer = frames;
@@ -177,8 +177,8 @@ inline void attend_backward_unit(const UnitMemory<Format>& memory, const UnitSha
       keys.query_stride = per_token * kLine + kQueryPad;
       values.queries = b.column_douts;
       values.query_stride = s.dim * kLine + kQueryPad;
-      scores<Format, true>(keys, s.rows, frames, b.scores, s.rows * kLine, ahead);
-      scores<Float32, true>(values, s.rows, frames, b.grads, s.rows * kLine, ahead);
+      scores<Format, true>(keys, s.rows, frames, {b.scores, s.rows * kLine, kLine}, ahead);
+      scores<Float32, true>(values, s.rows, frames, {b.grads, s.rows * kLine, kLine}, ahead);
       column_score_gradient(b, s, frames);
       sum.outer = 1;
       sum.inner = frames;

@@ -32,7 +32,9 @@ inline LaneMask first_lanes(int n) {
 inline Vec load(LaneMask m, const float* p) { return _mm256_maskload_ps(p, m); }
 inline void store(LaneMask m, float* p, Vec a) { _mm256_maskstore_ps(p, m, a); }
 inline Vec select(LaneMask m, Vec a, Vec otherwise) { return _mm256_blendv_ps(otherwise, a, _mm256_castsi256_ps(m)); }
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }  // into L2
+// Into the L2 cache. Whoever calls it must be inlined as well: a function that only fetches has no effect in the
+// compiler's eyes, and calls of it are dropped.
+[[gnu::always_inline]] inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 inline float reduce_add(Vec a) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -32,7 +32,9 @@ inline Vec load(LaneMask m, const float* p) { return _mm512_maskz_loadu_ps(m, p)
 inline void store(LaneMask m, float* p, Vec a) { _mm512_mask_storeu_ps(p, m, a); }
 inline Vec select(LaneMask m, Vec a, Vec otherwise) { return _mm512_mask_mov_ps(otherwise, m, a); }
 
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }  // into L2
+// Into the L2 cache. Whoever calls it must be inlined as well: a function that only fetches has no effect in the
+// compiler's eyes, and calls of it are dropped.
+[[gnu::always_inline]] inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a); }
 inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a); }
@@ -134,6 +136,15 @@ inline void load_row_pairs(const uint16_t* first, const uint16_t* second, Vec* l
   const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
   *low = _mm512_castsi512_ps(_mm512_unpacklo_epi16(a, b));
   *high = _mm512_castsi512_ps(_mm512_unpackhi_epi16(a, b));
+}
+// The same in the order of dims: to[32] pairs.
+inline void store_row_pairs(const uint16_t* first, const uint16_t* second, uint32_t* to) {
+  const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
+  const __m512i interleave = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38,
+                                              6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i later = _mm512_add_epi16(interleave, _mm512_set1_epi16(16));
+  _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, interleave, b));
+  _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi16(a, later, b));
 }
 // Puts the two registers of load_row_pairs' order back into dims 0-15 and 16-31.
 inline void restore_dim_order(Vec* low, Vec* high) {

@@ -46,7 +46,9 @@ inline Vec select(LaneMask m, Vec a, Vec otherwise) {
   const Bits lane = {0, 1, 2, 3};
   return lane < Bits{m, m, m, m} ? a : otherwise;
 }
-inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }  // into L2
+// Into the L2 cache. Whoever calls it must be inlined as well: a function that only fetches has no effect in the
+// compiler's eyes, and calls of it are dropped.
+[[gnu::always_inline]] inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 inline float reduce_add(Vec a) { return (a[0] + a[1]) + (a[2] + a[3]); }
 inline float reduce_max(Vec a) {

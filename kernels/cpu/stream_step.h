@@ -10,7 +10,7 @@ namespace svm::cpu::SVM_ISA {
 template <class Bf16Format>
 inline void stream_step(const StepParams& p, int64_t begin, int64_t end) {
   for (int64_t unit = begin; unit < end; ++unit) {
-    memory_append<Bf16Format>(p.append, unit, unit + 1);
+    memory_append(p.append, unit, unit + 1);
     memory_attend<Bf16Format>(p.attend, unit, unit + 1);
   }
 }

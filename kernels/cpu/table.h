@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/clip_attend.h"
+#include "cpu/clip_attend_backward.h"
 #include "cpu/kernels.h"
 #include "cpu/memory_append.h"
 #include "cpu/memory_attend.h"
@@ -22,7 +23,7 @@ constexpr double (*kDotMultiplyAdds)(int64_t) = nullptr;
 
 constexpr Kernels make_table(const char* name) {
   return {name,
-          memory_append<Bf16>,
+          memory_append,
           memory_attend<Bf16>,
           memory_attend_backward<Bf16>,
           stream_step<Bf16>,

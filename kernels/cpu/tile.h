@@ -31,6 +31,7 @@ struct Float32 {
   static constexpr int kDims = 1;
   static constexpr int kQueriesPerKey = 1;
   static constexpr bool kDot = false;
+  static constexpr bool kPairsOnLoad = false;
   static Vec load_key(LaneMask m, const float* p) { return load(m, p); }
   static Vec key_part(Vec key, int) { return key; }
 };
@@ -42,6 +43,7 @@ struct Bf16Wide {
   static constexpr int kDims = 2;
   static constexpr int kQueriesPerKey = 2;
   static constexpr bool kDot = false;
+  static constexpr bool kPairsOnLoad = false;
   static Vec load_key(LaneMask m, const uint32_t* p) { return load_pairs(m, p); }
   static Vec key_part(Vec key, int part) { return part == 0 ? even_of_pairs(key) : odd_of_pairs(key); }
 };
@@ -54,8 +56,14 @@ struct Bf16Dot {
   static constexpr int kDims = 2;
   static constexpr int kQueriesPerKey = 1;
   static constexpr bool kDot = true;
+  static constexpr bool kPairsOnLoad = true;
   static Vec load_key(LaneMask m, const uint32_t* p) { return load_pairs(m, p); }
   static Vec key_part(Vec key, int) { return key; }
+};
+// The same with values that lie as pairs of neighbouring keys already.
+struct Bf16Paired : Bf16Dot {
+  using Value = uint32_t;
+  static constexpr bool kPairsOnLoad = false;
 };
 #endif
 
@@ -68,9 +76,12 @@ inline Vec multiply_add(Vec a, Vec b, Vec c) {
 }
 inline Vec broadcast_query(const float* p) { return broadcast(*p); }
 inline Vec load_query(const float* p) { return load(p); }
+inline Vec load_value(const float* p) { return load(p); }
+inline Vec load_value(const uint16_t* p) { return load(p); }
 #if defined(__AVX512BF16__)
 inline Vec broadcast_query(const uint32_t* p) { return broadcast_pair(p); }
 inline Vec load_query(const uint32_t* p) { return load_pairs(first_lanes(16), p); }
+inline Vec load_value(const uint32_t* p) { return load_query(p); }
 #endif
 
 // Memory that will be read soon: the inner loops fetch it into the L2 cache along the way, a line or two a round, so
@@ -100,19 +111,24 @@ struct ScoreOperands {
   LineMask lanes;
 };
 
+// Where `scores` puts the line of a frame and a query.
+struct ScoreResults {
+  float* at;
+  int64_t frame_stride, query_stride;
+  float* line(int64_t frame, int64_t query) const { return at + frame * frame_stride + query * query_stride; }
+};
+
 // out[frame][query][16] = sum over dims of query * key, for Q queries and F frames held in registers; added to what is
 // there if `accumulate`.
 template <class Format, bool kLanesAreQueries, int Q, int F>
-inline void scores_tile(const ScoreOperands<Format>& in, float* out, int64_t out_frame_stride, bool accumulate,
-                        Ahead& ahead) {
+inline void scores_tile(const ScoreOperands<Format>& in, const ScoreResults& out, bool accumulate, Ahead& ahead) {
   Vec sum[F][Q][kLineVecs];
 #pragma GCC unroll 32
   for (int f = 0; f < F; ++f)
 #pragma GCC unroll 32
     for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 4
-      for (int i = 0; i < kLineVecs; ++i)
-        sum[f][q][i] = accumulate ? load(out + f * out_frame_stride + q * kLine + i * kWidth) : zero();
+      for (int i = 0; i < kLineVecs; ++i) sum[f][q][i] = accumulate ? load(out.line(f, q) + i * kWidth) : zero();
 
   const typename Format::Key* key = in.keys;
   const typename Format::Query* query = in.queries;
@@ -151,7 +167,7 @@ inline void scores_tile(const ScoreOperands<Format>& in, float* out, int64_t out
 #pragma GCC unroll 32
     for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 4
-      for (int i = 0; i < kLineVecs; ++i) store(out + f * out_frame_stride + q * kLine + i * kWidth, sum[f][q][i]);
+      for (int i = 0; i < kLineVecs; ++i) store(out.line(f, q) + i * kWidth, sum[f][q][i]);
 }
 
 // Calls tile<Q>() for the Q in 1..kMost that equals q.
@@ -167,8 +183,7 @@ inline void with_count(int q, Tile& tile) {
 template <class Format, bool kLanesAreQueries>
 struct ScoresGroup {
   ScoreOperands<Format> at;
-  float* out;
-  int64_t out_frame_stride;
+  ScoreResults out;
   int frames;
   bool accumulate;
   Ahead& ahead;
@@ -176,9 +191,9 @@ struct ScoresGroup {
   template <int Q, int F>
   void frames_in_tiles_of() {
     for (; frames >= F; frames -= F) {
-      scores_tile<Format, kLanesAreQueries, Q, F>(at, out, out_frame_stride, accumulate, ahead);
+      scores_tile<Format, kLanesAreQueries, Q, F>(at, out, accumulate, ahead);
       at.keys += F * at.frame_stride;
-      out += F * out_frame_stride;
+      out.at = out.line(F, 0);
     }
   }
   template <int Q>
@@ -189,14 +204,13 @@ struct ScoresGroup {
   }
 };
 
-// Query lines of a group that are walked in one go: 7 x 32 lines are 14 kB, which stay in the L1 cache from frame to
-// frame.
-constexpr int kQuerySteps = 32;
+// Query lines of a group that are walked in one go: 7 x 64 lines are 28 kB, which just stay in the L1 cache from frame
+// to frame.
+constexpr int kQuerySteps = 64;
 
-// out[frame][query][16] for any number of queries and frames.
+// The lines of any number of queries and frames.
 template <class Format, bool kLanesAreQueries>
-inline void scores(const ScoreOperands<Format>& in, int queries, int frames, float* out, int64_t out_frame_stride,
-                   Ahead& ahead) {
+inline void scores(const ScoreOperands<Format>& in, int queries, int frames, const ScoreResults& out, Ahead& ahead) {
   const int block = kLanesAreQueries ? kQuerySteps / Format::kQueriesPerKey : in.steps;
   const int groups = (queries + kScoreQueries - 1) / kScoreQueries;
   int done = 0;
@@ -207,7 +221,8 @@ inline void scores(const ScoreOperands<Format>& in, int queries, int frames, flo
       part.steps = in.steps - step < block ? in.steps - step : block;
       part.keys += step * in.step_stride;
       part.queries += done * in.query_stride + step * Format::kQueriesPerKey * (kLanesAreQueries ? kLine : 1);
-      ScoresGroup<Format, kLanesAreQueries> tiles{part, out + done * kLine, out_frame_stride, frames, step > 0, ahead};
+      ScoresGroup<Format, kLanesAreQueries> tiles{
+          part, {out.line(0, done), out.frame_stride, out.query_stride}, frames, step > 0, ahead};
       with_count<kScoreQueries>(q, tiles);
     }
     done += q;
@@ -215,7 +230,8 @@ inline void scores(const ScoreOperands<Format>& in, int queries, int frames, flo
 }
 
 // Where `gather` finds its operands: keys in two nested loops, with the strides of weights and values for each.
-// With a dot format a key is a pair: its second value row lies `pair_stride` behind the first.
+// With a dot format a key is a pair: its second value row lies `pair_stride` behind the first, unless they are paired
+// already.
 template <class Format>
 struct GatherOperands {
   using Weight = typename Format::Query;
@@ -231,7 +247,7 @@ struct GatherOperands {
 template <class Format, int V>
 inline void load_values(const typename Format::Value* p, [[maybe_unused]] int64_t pair_stride, Vec* value) {
 #if defined(__AVX512BF16__)
-  if constexpr (Format::kDot) {
+  if constexpr (Format::kPairsOnLoad) {
 #pragma GCC unroll 4
     for (int i = 0; i < V; i += 2)
       load_row_pairs(p + i * kWidth, p + pair_stride + i * kWidth, &value[i], &value[i + 1]);
@@ -239,7 +255,7 @@ inline void load_values(const typename Format::Value* p, [[maybe_unused]] int64_
   }
 #endif
 #pragma GCC unroll 8
-  for (int i = 0; i < V; ++i) value[i] = load(p + i * kWidth);
+  for (int i = 0; i < V; ++i) value[i] = load_value(p + i * kWidth);
 }
 
 // sums[query][V vectors] += sum over keys of weight * value.
@@ -250,7 +266,7 @@ inline void gather_tile(const GatherOperands<Format>& in, float* sums, int64_t s
   for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 8
     for (int i = 0; i < V; ++i) sum[q][i] = load(sums + q * sum_stride + i * kWidth);
-  if constexpr (Format::kDot) {
+  if constexpr (Format::kPairsOnLoad) {
 #if defined(__AVX512BF16__)
 #pragma GCC unroll 32
     for (int q = 0; q < Q; ++q)
@@ -275,7 +291,7 @@ inline void gather_tile(const GatherOperands<Format>& in, float* sums, int64_t s
       value_row += in.value_inner;
     }
   }
-  if constexpr (Format::kDot) {
+  if constexpr (Format::kPairsOnLoad) {
 #if defined(__AVX512BF16__)
 #pragma GCC unroll 32
     for (int q = 0; q < Q; ++q)

@@ -205,6 +205,16 @@ def test_same_input_same_bits(backend):
         helpers.assert_same(dq, results[0][1])
 
 
+@pytest.mark.parametrize("namespace", ["svm_ext", "svm_ext_reference"])
+def test_without_a_backward_only_out_comes(namespace):
+    size = helpers.size(dim=16)
+    memory, q = helpers.filled_memory(size, [2, 2], FP32), helpers.tokens(size)
+    op, settings = getattr(torch.ops, namespace).memory_attend, (None, None, None, None, SCALE)
+    out, *rest = op(q, *memory.pools, *settings, False)
+    helpers.assert_same(out, op(q, *memory.pools, *settings, True)[0])
+    assert rest == [None, None]
+
+
 def test_only_q_has_a_gradient(backend):
     size = helpers.size(dim=16)
     memory = helpers.filled_memory(size, [2, 2], FP32, backend.layout)

@@ -66,11 +66,11 @@ def _fold_memory(args: list[Any], in_dims: tuple[int | None, ...], count: int, m
 
 
 def _unfold(results: Any, count: int) -> tuple[Any, Any]:
-    """Give the results their vmapped axis back; those that nobody wanted are empty and have none."""
+    """Give the results their vmapped axis back; those that nobody wanted are not there."""
     if isinstance(results, Tensor):
         return results.unflatten(0, (count, -1)), 0
-    dims = tuple(None if r.ndim == 1 and r.numel() == 0 else 0 for r in results)
-    return tuple(r if d is None else r.unflatten(0, (count, -1)) for r, d in zip(results, dims, strict=True)), dims
+    dims = tuple(None if r is None else 0 for r in results)
+    return tuple(r if r is None else r.unflatten(0, (count, -1)) for r in results), dims
 
 
 def _loop(call: Any, count: int, in_dims: tuple[int | None, ...], args: list[Any]) -> tuple[Any, Any]:
@@ -80,4 +80,5 @@ def _loop(call: Any, count: int, in_dims: tuple[int | None, ...], args: list[Any
     ]
     if isinstance(calls[0], Tensor):
         return torch.stack(calls), 0
-    return tuple(torch.stack(results) for results in zip(*calls, strict=True)), (0,) * len(calls[0])
+    dims = tuple(None if r is None else 0 for r in calls[0])
+    return tuple(None if r[0] is None else torch.stack(r) for r in zip(*calls, strict=True)), dims

@@ -29,7 +29,7 @@ OPS = (
     "nms_mask",
 )
 
-_SCHEMA_VERSION = 1  # as in csrc/ops/build_info.cpp
+_SCHEMA_VERSION = 2  # as in csrc/ops/build_info.cpp
 _PATH = Path(__file__).parents[1] / "_C.abi3.so"
 
 

@@ -28,12 +28,16 @@ kernels are told the same by kernels/include/svm/params.h). Slots that were neve
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 Layout = Literal["columns", "tokens"]
+_LARGE_PAGE = 2 << 20  # bytes
 
 
 class PoolSize(NamedTuple):
@@ -70,7 +74,25 @@ def empty_pool(
         if dim % group:
             raise ValueError(f"head_dim: expected an even number for a {dtype} pool, got {dim}; use float32")
         k_shape = (streams, windows, heads, side, frames, dim // group, side, group)
-    return torch.empty(k_shape, dtype=dtype, device=device), torch.empty(tokens, dtype=dtype, device=device)
+    pools = torch.empty(k_shape, dtype=dtype, device=device), torch.empty(tokens, dtype=dtype, device=device)
+    for pool in pools:
+        _ask_for_large_pages(pool)
+    return pools
+
+
+def _ask_for_large_pages(pool: Tensor) -> None:
+    """Tell the system that large pages suit a new pool.
+
+    An attend reads all of it, every image row from another place: with pages of 4 kB it waits longer for
+    addresses to be translated than for the memory itself. Where the system has no large page, all stays as
+    it is.
+    """
+    if sys.platform != "linux" or type(pool) is not Tensor or not pool.is_cpu:
+        return
+    begin = -(-pool.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = pool.data_ptr() + pool.nbytes - begin
+    if size >= _LARGE_PAGE:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)
 
 
 def empty_cursor(size: PoolSize, device: torch.device) -> Tensor:

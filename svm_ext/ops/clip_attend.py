@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import backend
 from . import _check, _fold, _library, reference
-from .memory_attend import autocast, differentiably, empty_results, like_tokens
+from .memory_attend import Results, autocast, differentiably, empty_results, like_tokens, mark_saved
 
 
 def clip_attend(
@@ -47,7 +47,7 @@ def _fake(
     memory_frames: int,
     evict: int,
     for_backward: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Results:
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
     batch, frames, windows, heads, tokens, _ = q.shape
     return empty_results(q, (batch, frames, windows, heads, 2, tokens), for_backward)  # lse [B, T, W, H, plane, N]
@@ -60,11 +60,9 @@ def _fake_backward(dout: Tensor, q: Tensor, *given: Any) -> Tensor:
     return like_tokens(q)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
     *tensors, scale, memory_frames, evict, for_backward = inputs  # q, k, v, real, pad_k, pad_v
-    _, out_column, lse = output
-    ctx.mark_non_differentiable(out_column, lse)
-    ctx.set_materialize_grads(False)
+    mark_saved(ctx, output)
     ctx.save_for_backward(*tensors, *output)
     ctx.settings = (scale, memory_frames, evict)
     ctx.for_backward = for_backward

@@ -61,12 +61,21 @@ def like_tokens(q: Tensor) -> Tensor:
     return q.new_empty(q.transpose(-3, -2).shape).transpose(-3, -2)
 
 
-def empty_results(q: Tensor, lse_shape: tuple[int, ...], for_backward: bool) -> tuple[Tensor, Tensor, Tensor]:
+Results = tuple[Tensor, Tensor | None, Tensor | None]  # out; out_column and lse only where a backward is to follow
+
+
+def empty_results(q: Tensor, lse_shape: tuple[int, ...], for_backward: bool) -> Results:
     """Return an attend's results without contents: out, and what the backward needs if it is wanted."""
-    lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     if not for_backward:
-        return like_tokens(q), q.new_empty(0), q.new_empty(0, dtype=lse_dtype)
+        return like_tokens(q), None, None
+    lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     return like_tokens(q), like_tokens(q), q.new_empty(lse_shape, dtype=lse_dtype)
+
+
+def mark_saved(ctx: Any, output: Results) -> None:
+    """Tell autograd that of an attend's results only `out` has a gradient."""
+    ctx.mark_non_differentiable(*(saved for saved in output[1:] if saved is not None))
+    ctx.set_materialize_grads(False)
 
 
 def _fake(
@@ -80,7 +89,7 @@ def _fake(
     pad_v: Tensor | None,
     scale: float,
     for_backward: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Results:
     _check.attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v)
     rows, heads, tokens, _ = q.shape
     return empty_results(q, (rows, heads, 2, tokens), for_backward)  # lse [B*W, H, plane, N]
@@ -93,12 +102,10 @@ def _fake_backward(dout: Tensor, q: Tensor, *given: Any) -> Tensor:
     return like_tokens(q)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
     q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v, scale, for_backward = inputs
-    out, out_column, lse = output
-    ctx.mark_non_differentiable(out_column, lse)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, streams, real, pad_k, pad_v, out, out_column, lse)
+    mark_saved(ctx, output)
+    ctx.save_for_backward(q, streams, real, pad_k, pad_v, *output)
     # The memory is kept as it is, not as a saved tensor: hooks must not copy gigabytes of it, and a change
     # since then shall be told in our words. Its versions are plain numbers of this forward: under
     # activation checkpointing the tensors above come from the recompute, but this context, and so the

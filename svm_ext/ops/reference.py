@@ -161,12 +161,12 @@ def memory_attend(
     for_backward: bool,
     *,
     dtype: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Attend the memory in both planes; `dtype` computes in another type than fp32 (or fp64 for fp64)."""
     frames = _memory_frames(q, k_pool, v_pool, cursor, streams, real, (pad_k, pad_v), dtype)
     out, out_column, lse = frames.attend(q, scale)
     if not for_backward:
-        return out.to(q.dtype), q.new_empty(0), q.new_empty(0, dtype=_lse_dtype(q))
+        return out.to(q.dtype), None, None
     return out.to(q.dtype), out_column.to(q.dtype), lse.to(_lse_dtype(q)).contiguous()
 
 
@@ -305,7 +305,7 @@ def clip_attend(
     for_backward: bool,
     *,
     dtype: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Attend each frame of a clip to the frames that a memory would hold then; K and V are detached."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
     _check.real_values(real, round(q.shape[4] ** 0.5))
@@ -318,7 +318,7 @@ def clip_attend(
         results = frames.attend(q[:, t].flatten(0, 1), scale)
         for whole, frame in zip((out, out_column, lse), results, strict=True):
             whole[:, t] = frame.unflatten(0, (q.shape[0], q.shape[2])).to(whole.dtype)
-    return (out, out_column, lse) if for_backward else (out, q.new_empty(0), q.new_empty(0, dtype=lse.dtype))
+    return (out, out_column, lse) if for_backward else (out, None, None)
 
 
 def clip_attend_backward(

@@ -88,16 +88,17 @@ Number attend_line(const Number* q, const Frames<Number>& frames, const Line& li
 template <class Number>
 void attend_line_backward(const Number* q, const Number* dout, Number lse, const Frames<Number>& frames,
                           const Line& line, Number* mean_key, Number* dq) {
-  Number delta = 0;
+  Number delta = 0, total = 0;  // the weights sum up to 1 only nearly
   for (int64_t d = 0; d < frames.dim; ++d) mean_key[d] = 0;
   for_each_key(frames, line, [&](const Number* key, const Number* value, Number bias) {
     const Number weight = std::exp(dot(q, key, frames.dim) + bias - lse);
     const Number weighted = weight * dot(dout, value, frames.dim);
     delta += weighted;
+    total += weight;
     add_scaled(mean_key, weight, key, frames.dim);
     add_scaled(dq, weighted, key, frames.dim);
   });
-  add_scaled(dq, -delta, mean_key, frames.dim);
+  add_scaled(dq, -delta / total, mean_key, frames.dim);
 }
 
 // Where the results of one frame of one unit go; out_column.data and lse may be nullptr.
