@@ -13,8 +13,8 @@ STREAMING, FRAME_BASED = WEIGHTS / "demo.safetensors", WEIGHTS / "demo_frames.sa
 MODEL_SIZE = (128, 192)  # height and width of the pictures that the models see
 VISIBLE = 0.2  # share of a person that must be to be seen: others need not be found
 TRAINING_SEED = 1024
-RULES = TrackerRules(high=0.5, init=0.6)
-MEMORY = {"frames": 16}
+RULES = TrackerRules(high=0.6, low=0.2, init=0.6, confirm=2)
+MEMORY = {"frames": 8}
 _HELD_OUT = 1 << 31  # training draws its seeds and its streets from smaller numbers
 _STATUES = 0  # none: every figure is a person, so that also a model that sees single frames can tell
 
@@ -26,10 +26,10 @@ def demo_scene(number: int, size: tuple[int, int] = (384, 576)) -> Scene:
     return Scene(_HELD_OUT + number, SceneConfig(size=size, statues=_STATUES))
 
 
-def training_scenes() -> SceneDataset:
-    """Return the clips for training: each has people, a street and a time of its own."""
+def training_scenes(number: int = 0) -> SceneDataset:
+    """Return the clips for a round of training: each has people, a street and a time of its own."""
     return SceneDataset(
-        TRAINING_SEED,
+        TRAINING_SEED + number,
         SceneConfig(size=(192, 288), statues=_STATUES),
         clip_frames=8,
         length=1600,

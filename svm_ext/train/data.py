@@ -13,6 +13,7 @@ from ..data.augment import AugmentConfig, AugmentedClips
 from ..data.clips import ClipDataset
 from ..data.loader import Order, collate
 from ..data.mot import read_videos
+from ..data.rendered import RenderedClips, is_rendered
 from ..data.scenes import SceneConfig, SceneDataset
 from ..data.videos import Target
 from ..stream.prepare import MEAN, STD
@@ -81,6 +82,8 @@ def data_of(config: TrainConfig) -> Any:
             length=config.clips,
             strides=(min(config.strides), max(config.strides)),
         )
+    if is_rendered(config.data):
+        return RenderedClips(config.data, clip_frames=config.clip_frames, seed=config.seed)
     clips = ClipDataset(
         read_videos(config.data),
         clip_frames=config.clip_frames,
