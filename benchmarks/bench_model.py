@@ -35,7 +35,7 @@ from svm_ext.bench.refcheck import WrongResultError
 from svm_ext.bench.targets import Target
 
 PRECISION = 1e-4  # between two contenders' results, relative to the largest number of each tensor
-FULL, BRIEF = Plan(seconds=40, least=5, most=20), Plan(seconds=1, least=3, most=10)
+FULL, BRIEF = Plan(seconds=40, least=5, most=20), Plan(seconds=0.3, least=3, most=10)
 
 
 @dataclass(frozen=True)

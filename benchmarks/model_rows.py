@@ -158,8 +158,8 @@ def frame_row(preset: str, size: tuple[int, int], frames: int, **overrides: Any)
             OURS: scene.bytes_of(frames) + extra,
             OURS_SINGLE: extra,
             EAGER_SINGLE: 2 * extra,
-            # The stacked memory, two rearranged copies and the logits of one layer.
-            EAGER: scene.bytes_of(frames) + extra + 4 * layer,
+            # The stacked memory of one layer, its copy for a plane, the logits.
+            EAGER: scene.bytes_of(frames) + extra + 3 * layer,
         },
         sittings=((OURS, OURS_SINGLE, EAGER_SINGLE), (EAGER,)),  # two full memories would need twice the room
         same=((OURS, EAGER), (OURS_SINGLE, EAGER_SINGLE)),

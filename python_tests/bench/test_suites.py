@@ -43,6 +43,9 @@ def test_every_suite_times_ours_and_the_baselines(tmp_path: Path):
         "stream_step fp32 2 units 2 frames": ["stream_step_", "append+attend", "sdpa", "eager", "copy"],
         "clip_attend fp32 2 units 2 frames": ["clip_attend", "sdpa", "eager", "copy"],
         "nms 300 boxes": ["nms", "loop"],
+        "svit_tiny frame": ["ours", "ours, 1 frame", "eager, 1 frame", "eager"],
+        "svit_tiny 4 streams": ["one call", "a call a stream"],
+        "svit_tiny clip step": ["ours", "frame by frame", "eager"],
     }
     attend = groups["memory_attend fp32 2 units 2 frames"][0]
     assert attend["flops"] == 2 * 2 * 1_404_928

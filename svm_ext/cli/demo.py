@@ -145,9 +145,8 @@ def _tell_scores(scores: dict[str, SceneScores], people: int, visible: float) ->
     for name, found in scores.items():
         print(_Row.of(name, found).line())
     tracks, hard = scores[_STREAMING].tracks, scores[_STREAMING].hard
-    print(
-        f"\n{people} people, {tracks['GT_Dets']} boxes. Of whom less than {visible:.0%} is to be seen need not be found."
-    )
+    print(f"\n{people} people, {tracks['GT_Dets']} boxes.")
+    print(f"Of whom less than {visible:.0%} is to be seen need not be found.")
     print(f"AP50 hard: average precision on the {hard} boxes of people half hidden or blurred.")
 
 
