@@ -108,6 +108,13 @@ def test_a_scene_that_has_not_begun_is_an_error(frames: list[SceneFrame]) -> Non
         SceneTrial(Oracle(frames), visible=0.2).step(frames[0])
 
 
+def test_a_frame_has_the_scenes_own_time(frames: list[SceneFrame]) -> None:
+    trial = SceneTrial(Oracle(frames[10:]), visible=0.2, rules=RULES)
+    trial.begin()
+    result = trial.step(frames[10])
+    assert (result.index, result.time) == (10, 0.4)
+
+
 def test_truth_marks_the_hidden(frames: list[SceneFrame]) -> None:
     table = truth(frames, 0.2)
     seen = np.concatenate([frame.visibility for frame in frames])

@@ -119,9 +119,10 @@ def test_a_clip_has_the_gradients_of_its_frames() -> None:
                 sum(model.loss(clip[:, t], [row[t] for row in targets], memory).values()).backward()
         gradients[step] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert gradients["clip"].keys() == gradients["frame"].keys()
-    for name, expected in gradients["frame"].items():
+    largest = max(float(expected.abs().max()) for expected in gradients["frame"].values())
+    for name, expected in gradients["frame"].items():  # some are 0 in truth: a bias in front of a norm
         error = (gradients["clip"][name] - expected).abs().max()
-        assert error <= 1e-3 * expected.abs().max() + 1e-7, name
+        assert error <= 1e-3 * expected.abs().max() + 1e-6 * largest, name
 
 
 def test_each_frame_is_a_step_in_frame_mode() -> None:

@@ -12,11 +12,13 @@ from torch import nn
 from ..data.scenes import SceneFrame
 from ..stream.results import FrameResult
 from ..stream.session import StreamSession
+from ..stream.sources import Frame
 from ..tracking import TrackerRules
 from .ap import AveragePrecision
 from .table import TrackTable
 from .tracks import COMBINED, evaluate_tracks
 
+FPS = 25.0  # frames a second of generated scenes
 _PEDESTRIAN, _DISTRACTOR = 1, 8  # MOTChallenge's classes
 
 
@@ -67,7 +69,7 @@ class SceneTrial:
         picture = np.ascontiguousarray(frame.image.transpose(1, 2, 0))  # [H, W, 3]
         if not self._rows:
             self._session.open("scene", (picture.shape[1], picture.shape[0]))
-        result = self._session.step({"scene": picture})["scene"]
+        result = self._session.step({"scene": Frame(picture, frame.index / FPS, frame.index)})["scene"]
         self._milliseconds += result.timing.total
         self._frames += 1
         self._count(frame, result)
