@@ -367,6 +367,7 @@ def test_a_signal_leaves_whole_files(tmp_path: Path, number: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=tmp_path,
     )
     deadline = time.monotonic() + 60
     while not names(tmp_path / "out") and work.poll() is None and time.monotonic() < deadline:

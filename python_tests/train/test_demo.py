@@ -105,8 +105,9 @@ def test_the_preset_is_the_recipe() -> None:
     assert config.detector.backbone.temporal == "stream"
 
 
-def test_help_tells_what_it_does() -> None:
-    done = subprocess.run([sys.executable, "-m", "svm_ext.train.demo", "--help"], capture_output=True, text=True)
+def test_help_tells_what_it_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "svm_ext.train.demo", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0
     assert "--install" in done.stdout
     assert "two idle cores" in done.stdout

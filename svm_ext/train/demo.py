@@ -33,6 +33,7 @@ HELD_OUT = range(100, 106)  # scenes; `svm-ext demo` shows number 0
 
 def train(output: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Path]:
     """Train both detectors, each in a process of its own, and return their files of weights."""
+    output = output.resolve()
     before: dict[str, dict[str, Any]] = {name: {} for name in MODELS}
     for number, of_round in enumerate(ROUNDS):
         clips = output / f"clips-{number}"
@@ -66,8 +67,10 @@ def _started(folder: Path, settings: Mapping[str, Any]) -> subprocess.Popen[byte
     for name, value in settings.items():
         command += ["--set", f"{name}={value}"]
     print(f"training {folder.name}: follow it in {folder}.log", flush=True)
+    # Started beside its results: in the folder of the sources Python would find those, and not what is installed.
+    where = {"cwd": folder.parent, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     with Path(f"{folder}.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(command, stdout=log, stderr=log, **where)
 
 
 def ship(trained: Path, path: Path) -> Path:
