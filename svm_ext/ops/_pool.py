@@ -84,8 +84,9 @@ def _ask_for_large_pages(pool: Tensor) -> None:
     """Tell the system that large pages suit a new pool.
 
     An attend reads all of it, every image row from another place: with pages of 4 kB it waits longer for
-    addresses to be translated than for the memory itself. Where the system has no large page, all stays as
-    it is.
+    addresses to be translated than for the memory itself. The price is paid once: the system hands out the
+    whole pool at the first append, where small pages come frame by frame, at more cost in all. Where the
+    system has no large page, all stays as it is.
     """
     if sys.platform != "linux" or type(pool) is not Tensor or not pool.is_cpu:
         return
