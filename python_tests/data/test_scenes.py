@@ -179,6 +179,26 @@ def test_the_task_needs_a_memory() -> None:
     assert longest >= 20
 
 
+def test_nobody_is_farther_away_than_told() -> None:
+    scene = Scene(8, SceneConfig(size=(96, 160), far=5.5, people=20, statues=9))
+    away = [pose.z for index in range(0, 4000, 50) for pose in scene._cast.at(index)]
+    away += [pose.z for pose in scene._statues]
+    assert 3.69 < min(away) < 4.2
+    assert 5.0 < max(away) <= 5.5
+    assert all(3.7 < prop.z < 5.5 for prop in scene._stage.props)
+
+
+def test_hiding_says_how_many_stop_behind_things() -> None:
+    def waiting(hiding: float) -> float:
+        """Return the share of people that stand still."""
+        scene = Scene(9, SceneConfig(size=(96, 160), hiding=hiding, people=30))
+        across = [pose.across for index in range(0, 4000, 50) for pose in scene._cast.at(index)]
+        return float(np.mean(np.array(across) == 0.0))
+
+    assert waiting(0.0) < waiting(0.4) < waiting(2.0)
+    assert waiting(0.0) < 0.5 * waiting(2.0)
+
+
 def test_statues_do_not_move_and_are_in_no_truth() -> None:
     config = SceneConfig(people=0, statues=3, props=0, **PLAIN)
     scene = Scene(4, config)
@@ -233,6 +253,9 @@ def test_any_number_of_people_statues_and_things_works(count: int) -> None:
         (dict(statues=61), "statues"),
         (dict(blur=3.0), "blur"),
         (dict(noise=-0.1), "noise"),
+        (dict(far=4.0), "far"),
+        (dict(far=12.0), "far"),
+        (dict(hiding=2.5), "hiding"),
     ],
 )
 def test_wrong_configurations_are_named(wrong: dict, said: str) -> None:

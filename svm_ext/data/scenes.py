@@ -34,6 +34,8 @@ class SceneConfig:
     size: tuple[int, int] = (192, 320)  # height and width in pixels, at least 64
     people: int = 12  # places for walkers; at a time about 5 are to be seen
     statues: int = 3  # figures that look like people and never move; not in the ground truth
+    far: float = 9.5  # metres to the farthest walkers, from 4.5 on; who is nearest is 3.7 metres away
+    hiding: float = 1.0  # how many walkers stop behind props
     props: int = 5  # pillars, trees, hedges and the like, in front of people
     shake: float = 1.0  # the camera trembles and is pushed
     blur: float = 1.0  # of what moves fast, and of a camera that loses focus
@@ -46,7 +48,9 @@ class SceneConfig:
         for name in ("people", "statues", "props"):
             if not 0 <= getattr(self, name) <= 60:
                 raise ValueError(f"{name}: expected 0 to 60, got {getattr(self, name)}")
-        for name in ("shake", "blur", "shade", "noise"):
+        if not 4.5 <= self.far <= 9.5:
+            raise ValueError(f"far: expected 4.5 to 9.5 metres, got {self.far}")
+        for name in ("hiding", "shake", "blur", "shade", "noise"):
             if not 0 <= getattr(self, name) <= 2:
                 raise ValueError(f"{name}: expected a strength from 0 to 2, got {getattr(self, name)}")
 
@@ -94,11 +98,11 @@ class Scene:
             raise ValueError(f"seed: expected whole numbers of at least 0, got seed {seed} and place {place}")
         self.seed, self.place, self.config = seed, place, config or SceneConfig()
         chosen, (height, width) = self.config, self.config.size
-        self._stage = stage(place, height, width, chosen.props)
+        self._stage = stage(place, height, width, chosen.props, chosen.far)
         self._camera = Camera(
             seed, height, shake=chosen.shake, blur=chosen.blur, shade=chosen.shade, noise=chosen.noise
         )
-        self._cast = Cast(seed, self._stage, chosen.people, self._camera.x)
+        self._cast = Cast(seed, self._stage, chosen.people, self._camera.x, chosen.hiding)
         self._statues = statues(seed, self._stage, chosen.statues)
 
     def __getitem__(self, index: int) -> SceneFrame:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .dice import CAST, DECOYS, Dice
 from .figures import POSES, STANDING, STRIDE, Look, look
 from .props import Prop
-from .stage import FAR, NEAR, SWAY, TREMBLE, TURN, Stage
+from .stage import NEAR, SWAY, TREMBLE, TURN, Stage
 
 FPS = 25.0  # frames a second
 _RAMP = 5.0  # frames to reach full speed
@@ -97,8 +97,11 @@ def _ease(time: float, frames: int) -> tuple[float, float]:
 class Cast:
     """All people of a scene. Each of its places is taken by one walker after another, planned lap by lap."""
 
-    def __init__(self, seed: int, stage: Stage, people: int, camera_x: Callable[[float], float]) -> None:
+    def __init__(
+        self, seed: int, stage: Stage, people: int, camera_x: Callable[[float], float], hiding: float = 1.0
+    ) -> None:
         self._seed, self._stage, self._people, self._camera_x = seed, stage, people, camera_x
+        self._kinds = {**KINDS, "hide": KINDS["hide"] * hiding}
         # A lap, in frames, is long enough to cross the picture at its far end, slowly and with a rest.
         self._frames = round(24.0 * FPS * max(1.0, stage.geometry.width / stage.geometry.height / 1.8))
         dice = Dice(seed, CAST)
@@ -120,7 +123,7 @@ class Cast:
         visits: list[Visit] = []
         time = dice.below(50)
         while len(visits) < _VISITS - 1:
-            kind = dice.pick(tuple(KINDS), tuple(KINDS.values()))
+            kind = dice.pick(tuple(self._kinds), tuple(self._kinds.values()))
             person, clothes = first + len(visits), look(dice, self._stage.drab)
             planned = []
             for steps in self._walks(dice, kind, time, lap * self._frames - self._delays[place]):
@@ -133,13 +136,13 @@ class Cast:
 
     def _walks(self, dice: Dice, kind: str, time: int, epoch: int) -> list[list[Step]]:
         """Return the steps of a walk, and of the way back for those who come back; `epoch` is the lap's first frame."""
-        side, z = dice.pick((-1, 1)), 1.0 / dice.uniform(1.0 / FAR, 1.0 / NEAR)
+        side, z = dice.pick((-1, 1)), 1.0 / dice.uniform(1.0 / self._stage.far, 1.0 / NEAR)
         speed = dice.uniform(1.0, 1.75)
         if kind == "run":
             speed = dice.uniform(3.0, 4.6)
         if kind == "hide" and self._stage.props:
             prop = dice.pick(self._stage.props)
-            z = min(prop.z * dice.uniform(1.12, 1.6), FAR)
+            z = min(prop.z * dice.uniform(1.12, 1.6), self._stage.far)
             return [self._hide(dice, _Path(time, self._outside(side, z), speed), side, prop, epoch)]
         path = _Path(time, self._outside(side, z), speed)
         if kind == "stroll":
@@ -147,7 +150,7 @@ class Cast:
             path.wait(dice, 12 + dice.below(30))
             side = dice.pick((-1, 1))
         if kind == "deep":
-            other = NEAR + FAR - z
+            other = NEAR + self._stage.far - z
             path.go(dice.uniform(-0.4, 0.4) * self._stage.geometry.edge(other), other)
             z = other
         path.go(*self._outside(-side, z))
@@ -224,7 +227,7 @@ def statues(seed: int, stage: Stage, count: int) -> list[Pose]:
     """
     dice, found = Dice(seed, DECOYS), []
     for number in range(count):
-        z = dice.uniform(NEAR, FAR)
+        z = dice.uniform(NEAR, stage.far)
         share = (number + dice.uniform(0.15, 0.85)) / count
         x = (1.9 * share - 0.95) * stage.geometry.edge(z)
         view = dice.pick((0, 4, 1, 3, 5, 7), (24, 24, 1, 1, 1, 1))

@@ -14,7 +14,7 @@ from .paint import nudge_layer
 from .props import KINDS, Prop, stand
 from .texture import Colour
 
-NEAR, FAR, WALL = 3.7, 9.5, 12.0  # metres to the nearest and farthest walker, and to the houses
+NEAR, FAR, WALL = 3.7, 9.5, 12.0  # metres to the nearest and, as usual, the farthest walker, and to the houses
 SWAY = 0.55  # how far the camera moves to either side, in metres
 TURN = 0.05  # how far it turns to either side, in picture heights
 TREMBLE = 0.08  # how far it may tremble and be pushed to either side, in picture heights
@@ -64,17 +64,18 @@ class Stage:
     geometry: Geometry
     layers: Layers
     props: tuple[Prop, ...]
+    far: float  # metres to the farthest walker
     drab: tuple[Colour, ...]  # its own colours
 
 
 @lru_cache(maxsize=32)
-def stage(seed: int, height: int, width: int, props: int) -> Stage:
+def stage(seed: int, height: int, width: int, props: int, far: float = FAR) -> Stage:
     """Return the place with this seed."""
     dice = Dice(seed, BACKDROP)
     geometry = Geometry(height, width, dice.uniform(0.26, 0.32), dice.uniform(2.3, 2.6))
     theme = facade.theme(dice)
     layers = _layers(dice, geometry, theme)
-    return Stage(geometry, layers, _props(dice, geometry, props), (*theme.walls[:2], *theme.paving))
+    return Stage(geometry, layers, _props(dice, geometry, props, far), far, (*theme.walls[:2], *theme.paving))
 
 
 def _layers(dice: Dice, geometry: Geometry, theme: facade.Theme) -> Layers:
@@ -99,13 +100,13 @@ def _quarters(picture: np.ndarray) -> np.ndarray:
     return np.stack([nudge_layer(picture, quarters) for quarters in range(4)])
 
 
-def _props(dice: Dice, geometry: Geometry, count: int) -> tuple[Prop, ...]:
+def _props(dice: Dice, geometry: Geometry, count: int, far: float) -> tuple[Prop, ...]:
     """Spread things over the width of the place, each with room for people behind it."""
     found = []
     shares = [(slot + dice.uniform(0.2, 0.8)) / count for slot in range(count)]
     for share in shares:
         kind = dice.pick(tuple(KINDS), tuple(weight for *_, weight in KINDS.values()))
-        z = 1.0 / dice.uniform(1.0 / 7.0, 1.0 / 4.1)
+        z = 1.0 / dice.uniform(1.0 / (7.0 * far / FAR), 1.0 / 4.1)
         x = (2.0 * share - 1.0) * geometry.edge(z) * 0.95
         found.append(stand(dice, kind, geometry.metre(z), x, z))
     return tuple(found)
