@@ -110,6 +110,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "window_size": 16,
         "alpha_init": 1.0,
         "neck_channels": 32,
+        "nms_threshold": 0.55,  # who stands so far behind another is hardly to be seen
         "height": 128,
         "width_pixels": 192,
         "clip_frames": 4,
