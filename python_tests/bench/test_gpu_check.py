@@ -113,6 +113,18 @@ def test_a_step_that_fails_tells_its_last_words(capsys: pytest.CaptureFixture[st
     assert "WRONG" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("code", "right", "told"), [("0", True, "clean"), ("9", False, "NOT CLEAN")])
+def test_the_sanitizer_is_told_our_kernels(tmp_path: Path, monkeypatch, code: str, right: bool, told: str) -> None:
+    """A program of that name stands in for it, and tells what it was given."""
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text(f'#!/bin/sh\necho "$@"\nexit {code}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found, line, output = gpu_check.sanitizer(gpu_check.Machine())
+    assert (found, line) == (right, f"memcheck {told}, synccheck {told}, racecheck {told}")
+    assert right or "--kernel-name kns=3svm4cuda" in output
+
+
 def test_the_limits_fit_into_eight_minutes() -> None:
     assert gpu_check.SECONDS < 8 * 60
 
