@@ -35,7 +35,7 @@ GOALS = {
     "model, full memory over 1 frame": ("<=", 1.25, "x"),
 }
 _CALLS = 20  # of one graph
-_PRECISION = 0.05  # of a bf16 model against the same with plain torch's attention, relative to the largest number
+_PRECISION = 0.1  # of a bf16 model against the same with plain torch's attention, relative to the largest number
 
 Found = Row | Target | Failure
 
