@@ -134,6 +134,7 @@ ORDERS += [(RANDOM, at_once, dice) for at_once in (False, True) for dice in (1, 
     [
         pytest.param(lambda: attended(Attend(side=7, dim=32, windows=2, real=((7, 4), (5, 7)), frames=5)), id="attend"),
         pytest.param(lambda: attended(Attend(side=7, dim=96, counts=(3, 1))), id="one plane a block"),
+        pytest.param(lambda: attended(Attend(counts=(3, 1))), id="the tuned kernel"),
         pytest.param(lambda: stepped("merge"), id="merging steps"),
         pytest.param(lambda: stepped("fifo"), id="steps"),
         pytest.param(lambda: boxes(), id="nms"),
