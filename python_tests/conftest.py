@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import helpers
+import on_gpu
 from helpers import Backend
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
@@ -44,6 +45,13 @@ def one_thread() -> Iterator[None]:
 def seed(request: pytest.FixtureRequest) -> None:
     """The same random numbers for the same test, others for another."""
     torch.manual_seed(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def cuda_kernels() -> None:
+    """CUDA kernels that run here, and NaN in the memory that they are given."""
+    on_gpu.require_kernels()
+    on_gpu.poison()
 
 
 @pytest.fixture

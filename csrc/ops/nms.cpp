@@ -1,3 +1,5 @@
+#include "../nms.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -60,19 +62,8 @@ void check_float(const Arg& arg) {
 Tensor nms_mask(const Tensor& boxes_tensor, const Tensor& scores_tensor, const Tensor& groups_tensor,
                 double threshold) {
   const Arg boxes("boxes", boxes_tensor), scores("scores", scores_tensor), groups("groups", groups_tensor);
-  SVM_CHECK(boxes.rank == 2 && boxes.sizes[1] == 4, "boxes: expected shape [n, 4], got %s; give x1, y1, x2, y2 a row",
-            shape_text(boxes).c_str());
+  check_nms(boxes, scores, groups, threshold);
   const int64_t count = boxes.sizes[0];
-  check_float(boxes);
-  check_float(scores);
-  check_dtype(groups, aoti_torch_dtype_int64(), "convert it with .long()");
-  check_shape(scores, {{"n", count}}, "there is one score a box");
-  check_shape(groups, {{"n", count}}, "there is one group a box");
-  check_same_device(scores, boxes);
-  check_same_device(groups, boxes);
-  check_contiguous(boxes, "call .contiguous()");
-  SVM_CHECK(!std::isnan(threshold), "threshold: expected a number, got nan; 0.7 is a usual one");
-
   Tensor keep = new_tensor(boxes, aoti_torch_dtype_bool(), {count});
   if (count == 0) return keep;
   static thread_local Workspace work;
@@ -94,6 +85,22 @@ Tensor nms_mask(const Tensor& boxes_tensor, const Tensor& scores_tensor, const T
 }
 
 }  // namespace
+
+void check_nms(const Arg& boxes, const Arg& scores, const Arg& groups, double threshold) {
+  SVM_CHECK(boxes.rank == 2 && boxes.sizes[1] == 4, "boxes: expected shape [n, 4], got %s; give x1, y1, x2, y2 a row",
+            shape_text(boxes).c_str());
+  const int64_t count = boxes.sizes[0];
+  check_float(boxes);
+  check_float(scores);
+  check_dtype(groups, aoti_torch_dtype_int64(), "convert it with .long()");
+  check_shape(scores, {{"n", count}}, "there is one score a box");
+  check_shape(groups, {{"n", count}}, "there is one group a box");
+  check_same_device(scores, boxes);
+  check_same_device(groups, boxes);
+  check_contiguous(boxes, "call .contiguous()");
+  SVM_CHECK(!std::isnan(threshold), "threshold: expected a number, got nan; 0.7 is a usual one");
+}
+
 }  // namespace svm
 
 STABLE_TORCH_LIBRARY_IMPL(svm_ext, CPU, m) { m.impl("nms_mask", TORCH_BOX(&svm::nms_mask)); }

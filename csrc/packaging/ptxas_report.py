@@ -28,6 +28,7 @@ class Kernel:
     name: str
     registers: int
     spilled_bytes: int
+    stack_bytes: int  # registers that spill, and arrays that are indexed by what only the run knows
 
 
 def find_nvcc() -> str | None:
@@ -73,11 +74,11 @@ def parse(report: str) -> list[Kernel]:
     kernels = []
     for part in report.split("Compiling entry function ")[1:]:
         name = part.split("'")[1]
-        spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", part)
+        spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part)
         registers = re.search(r"Used (\d+) registers", part)
         if spills is None or registers is None:
             raise RuntimeError(f"ptxas reports in another form than expected: {part[:300]}")
-        kernels.append(Kernel(name, int(registers[1]), int(spills[1]) + int(spills[2])))
+        kernels.append(Kernel(name, int(registers[1]), int(spills[2]) + int(spills[3]), int(spills[1])))
     return kernels
 
 
@@ -96,11 +97,11 @@ def main(arguments: list[str]) -> int:
                 print(error, file=sys.stderr)
                 faults += 1
                 continue
-            spilling = [kernel for kernel in kernels if kernel.spilled_bytes]
+            spilling = [kernel for kernel in kernels if kernel.spilled_bytes or kernel.stack_bytes]
             most = max((kernel.registers for kernel in kernels), default=0)
             print(f"{source.name} {arch}: {len(kernels)} kernels, at most {most} registers, {len(spilling)} spilling")
             for kernel in spilling:
-                print(f"    {kernel.name} spills {kernel.spilled_bytes} bytes")
+                print(f"    {kernel.name} spills {kernel.spilled_bytes} bytes, keeps {kernel.stack_bytes} on its stack")
             faults += len(spilling)
     return 1 if faults else 0
 

@@ -1,11 +1,10 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
 
 #include "cuda/heuristics.h"
 #include "cuda/memory_append.h"
+#include "cuda/numbers.h"
 
 namespace svm::cuda {
 namespace {
@@ -15,14 +14,6 @@ template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
   T value[kCount];
 };
-
-__device__ float to_float(float x) { return x; }
-__device__ float to_float(__half x) { return __half2float(x); }
-__device__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-__device__ void from_float(float x, float* y) { *y = x; }
-__device__ void from_float(float x, __half* y) { *y = __float2half_rn(x); }
-__device__ void from_float(float x, __nv_bfloat16* y) { *y = __float2bfloat16_rn(x); }
 
 // Before the oldest frame is overwritten it goes halfway into the next-oldest; averaged in fp32, rounded once.
 template <typename Mem, int kCount>

@@ -6,21 +6,12 @@ import pytest
 import torch
 
 import append_cases
-import svm_ext
 from append_cases import CASES, PLAIN, Case, Memory, new_frame
+from on_gpu import GPU as DEVICE
+from on_gpu import MARKS
 from svm_ext.ops import reference
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU: the CUDA kernel of memory_append_ was not run"),
-]
-DEVICE = torch.device("cuda")
-
-
-@pytest.fixture(autouse=True)
-def cuda_is_built() -> None:
-    if not svm_ext.info().backends["cuda"].usable:
-        pytest.skip(f"CUDA BACK END NOT USABLE: {svm_ext.info().backends['cuda'].reason}")
+pytestmark = MARKS
 
 
 def append(*arguments: object) -> None:

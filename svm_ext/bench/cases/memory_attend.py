@@ -33,7 +33,7 @@ def build(shape: Shape, room: Room) -> Case:
     if room.take("sdpa", shape.pool_bytes):
         pools = baselines.RowPools(inputs.row_pool(memory.k), inputs.row_pool(memory.v), shape.frames)
         contenders.append(Contender("sdpa", lambda: pools.attend(q), by_unit))
-        if shape.device != "cpu":
+        if shape.device != "cpu" and room.take("flex", 0):
             contenders.append(_flex(shape, pools, q))
     # Its list of frames, and while it runs the stack, two rearranged copies and the logits.
     if room.take("eager", 4 * shape.pool_bytes):
