@@ -3,8 +3,9 @@
     python python_tests/triton_report.py [TARGET ...]        (default: sm_80 sm_90 gfx942)
 
 The launcher runs as it is, over tensors that have shapes only and for a GPU that is only named; every launch ends
-after Triton's own compiler. A hot kernel that spills registers to memory on an NVIDIA target is a fault: it runs,
-slowly, and nobody notices. The cache is left aside, so that the times are those of a first start.
+after Triton's own compiler. Faults are a kernel that asks for more shared memory than there is, and on NVIDIA targets
+a hot one that spills registers to memory within its loop: it runs, slowly, and nobody notices. What waits in memory
+from before a loop until after it costs nothing. The cache is left aside, so that the times are those of a first start.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from torch import Tensor
 
 from svm_ext.ops import _pool, _triton, _triton_nms
 
-TARGETS = {  # name -> (kind, generation, threads of a warp, processors)
-    "sm_80": ("cuda", 80, 32, 108),
-    "sm_90": ("cuda", 90, 32, 132),
-    "gfx942": ("hip", "gfx942", 64, 304),
+TARGETS = {  # name -> (kind, generation, threads of a warp, processors, bytes of shared memory)
+    "sm_80": ("cuda", 80, 32, 108, 163 << 10),
+    "sm_90": ("cuda", 90, 32, 132, 227 << 10),
+    "gfx942": ("hip", "gfx942", 64, 304, 64 << 10),
 }
 META = torch.device("meta")
 MODEL_FRAMES, MODEL_HEADS, SIDE = 32, 12, 14
@@ -45,13 +46,17 @@ class Kernel:
     target: str
     registers: int
     spilled_bytes: int
+    spilling_in_loops: int  # instructions
     shared_bytes: int
     seconds: float
 
     @property
-    def hot(self) -> bool:
-        """Whether a frame of a model in bf16 with heads of 64 waits for it."""
-        return self.case.startswith("bf16 64 ") and "merge" not in self.name
+    def fault(self) -> str:
+        """What is wrong with it, or nothing."""
+        if self.shared_bytes > TARGETS[self.target][4]:
+            return f"more shared memory than {self.target} has"
+        hot = self.case == "bf16 64 frame" and self.target.startswith("sm_")
+        return f"{self.spilling_in_loops} spilling instructions in loops" if hot and self.spilling_in_loops else ""
 
 
 class _Driver:
@@ -80,7 +85,7 @@ def named_gpu(target: str) -> Iterator[list[tuple[str, Any, float]]]:
     from triton.backends.compiler import GPUTarget
     from triton.runtime.jit import JITFunction
 
-    kind, arch, warp, processors = TARGETS[target]
+    kind, arch, warp, processors, _ = TARGETS[target]
     gpu = _triton._kernels("heuristics").Gpu(kind, arch if kind == "cuda" else 94, processors)
     compiled: list[tuple[str, Any, float]] = []
     run = JITFunction.run
@@ -117,30 +122,50 @@ def _forget_compiled() -> None:
 
 def read(name: str, case: str, target: str, kernel: Any, seconds: float) -> Kernel:
     """What the assembler says of a compiled kernel."""
-    registers, spilled = _amd_usage(kernel) if "amdgcn" in kernel.asm else _ptxas_usage(kernel, target)
-    return Kernel(name, case, target, registers, spilled, kernel.metadata.shared, seconds)
+    usage = _amd_usage(kernel) if "amdgcn" in kernel.asm else _nvidia_usage(kernel, target)
+    return Kernel(name, case, target, *usage, kernel.metadata.shared, seconds)
 
 
-def _amd_usage(kernel: Any) -> tuple[int, int]:
+def _amd_usage(kernel: Any) -> tuple[int, int, int]:
     def number(key: str) -> int:
         return int(re.search(rf"\.{key}: *(\d+)", kernel.asm["amdgcn"])[1])
 
-    return number("vgpr_count"), 4 * (number("vgpr_spill_count") + number("sgpr_spill_count"))
+    return number("vgpr_count"), 4 * (number("vgpr_spill_count") + number("sgpr_spill_count")), 0
 
 
-def _ptxas_usage(kernel: Any, target: str) -> tuple[int, int]:
+def _nvidia_usage(kernel: Any, target: str) -> tuple[int, int, int]:
+    from triton import knobs
     from triton.backends.nvidia.compiler import get_ptxas
 
     arch = re.search(r"\.target (\w+)", kernel.asm["ptx"])[1]
-    ptxas = get_ptxas(TARGETS[target][1]).path
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
+        source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(kernel.asm["ptx"])
-        command = [ptxas, "-v", f"--gpu-name={arch}", str(source), "-o", os.devnull]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    report = done.stdout + done.stderr
+        report = _told(get_ptxas(TARGETS[target][1]).path, "-v", f"--gpu-name={arch}", str(source), "-o", str(binary))
+        code = _told(knobs.nvidia.nvdisasm.path, "-c", str(binary))
     spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    return int(re.search(r"Used (\d+) registers", report)[1]), int(spills[1]) + int(spills[2])
+    registers = re.search(r"Used (\d+) registers", report)
+    return int(registers[1]), int(spills[1]) + int(spills[2]), spills_in_loops(code)
+
+
+def _told(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def spills_in_loops(code: str) -> int:
+    """How many instructions between a label and a jump back to it touch what registers were spilled to."""
+    labels: dict[str, int] = {}
+    spills: list[int] = []
+    loops: list[tuple[int, int]] = []
+    for line, text in enumerate(code.splitlines()):
+        if label := re.match(r"\s*(\.L_x_\d+):", text):
+            labels[label[1]] = line
+        elif re.search(r"\b(STL|LDL)\b", text):
+            spills.append(line)
+        elif (jump := re.search(r"\bBRA\b.*?(\.L_x_\d+)", text)) and jump[1] in labels:
+            loops.append((labels[jump[1]], line))
+    return sum(any(begin <= spill <= end for begin, end in loops) for spill in spills)
 
 
 class Layer:
@@ -168,6 +193,11 @@ class Layer:
         settings = None, self.real, *self.pads, 0.125
         _triton.memory_append_(*self.pools, self.k, self.v, self.step, None, self.real, 0)
         _triton.memory_attend(self.q, *self.pools, *settings, False)
+        self.run_step()
+
+    def run_step(self) -> None:
+        """Both in one launch."""
+        settings = None, self.real, *self.pads, 0.125
         _triton.stream_step_(*self.pools, self.q, self.k, self.v, self.step, *settings, 0)
 
     def run_training(self) -> None:
@@ -191,39 +221,36 @@ MODEL = [  # what one model in bf16 compiles: live, in training, and its boxes
     ("bf16 64 training", lambda: Layer(BF16, 64, MODEL_FRAMES, 336).run_training()),
     ("nms", run_nms),
 ]
-OTHERS = [  # the other classes of the heuristics: few units, few frames, other types and heads
-    ("bf16 64 few units", lambda: Layer(BF16, 64, MODEL_FRAMES, 12).run_frame()),
-    ("bf16 64 few frames", lambda: Layer(BF16, 64, 4, 336).run_frame()),
-    ("fp16 64", lambda: Layer(FP16, 64, MODEL_FRAMES, 336).run_frame()),
-    ("bf16 32", lambda: Layer(BF16, 32, MODEL_FRAMES, 336).run_frame()),
-    ("bf16 96", lambda: Layer(BF16, 96, MODEL_FRAMES, 336).run_frame()),
-    ("bf16 128", lambda: Layer(BF16, 128, MODEL_FRAMES, 336).run_frame()),
-    ("fp32 64", lambda: Layer(FP32, 64, MODEL_FRAMES, 336).run_frame()),
+OTHERS = [  # the other classes of the heuristics: few units, few frames, wide heads, fp32
+    ("bf16 64 few units", lambda: Layer(BF16, 64, MODEL_FRAMES, 12).run_step()),
+    ("bf16 64 few frames", lambda: Layer(BF16, 64, 4, 336).run_step()),
+    ("fp16 128", lambda: Layer(FP16, 128, MODEL_FRAMES, 336).run_step()),
+    ("fp32 64", lambda: Layer(FP32, 64, MODEL_FRAMES, 336).run_training()),
 ]
 
 
-def compile_all(target: str, cases: list[tuple[str, Callable[[], None]]]) -> list[Kernel]:
+def compile_all(target: str, cases: list[tuple[str, Callable[[], None]]]) -> Iterator[Kernel]:
     """Compile the kernels of these cases for one target."""
     with named_gpu(target) as compiled:
-        kernels = []
         for case, run in cases:
             run()
-            kernels += [read(name, case, target, kernel, seconds) for name, kernel, seconds in compiled]
+            yield from (read(name, case, target, kernel, seconds) for name, kernel, seconds in compiled)
             compiled.clear()
-    return kernels
 
 
 def main(arguments: list[str]) -> int:
-    """Compile all, print one line for each kernel; 0 where all compile and no hot one spills on an NVIDIA target."""
+    """Compile all, print one line for each kernel; 0 where all compile and none is at fault."""
     faults = 0
     for target in arguments or TARGETS:
-        kernels = compile_all(target, MODEL + OTHERS)
-        for it in kernels:
-            remark = f"{it.registers} registers, {it.spilled_bytes} bytes spilled, {it.shared_bytes} bytes shared"
-            print(f"{target} {it.case}: {it.name}: {remark}, {it.seconds:.1f} s", flush=True)
-        model = {name for name, _ in MODEL}
-        print(f"{target}: one model's kernels take {sum(it.seconds for it in kernels if it.case in model):.1f} s")
-        faults += sum(it.hot and it.spilled_bytes > 0 and target.startswith("sm_") for it in kernels)
+        live = training = 0.0
+        for it in compile_all(target, MODEL + OTHERS):
+            spilled = f"{it.spilled_bytes} bytes spilled ({it.spilling_in_loops} instructions in loops)"
+            used = f"{it.registers} registers, {spilled}, {it.shared_bytes} bytes shared, {it.seconds:.1f} s"
+            print(f"{target} {it.case}: {it.name}: {used}{it.fault and '  FAULT: ' + it.fault}", flush=True)
+            live += it.seconds * (it.case in ("bf16 64 frame", "nms"))
+            training += it.seconds * (it.case == "bf16 64 training")
+            faults += bool(it.fault)
+        print(f"{target}: a live model's kernels took {live:.1f} s to compile, those of training {training:.1f} s more")
     return 1 if faults else 0
 
 

@@ -168,11 +168,15 @@ def store_gradient(
             each_group(line[2], PLAN),
             each_group(line[3], PLAN),
         )
-        left, row_sums = take_gradient(
-            left, row_sums, left_line, groups, k, v, row, frame, 0, part, ends, scale, PLAN, TYPE
-        )
+        half = left_line
+        if PLAN.reload:
+            half = column_line(q, dout, out, out_column, lse, 0, ends, side, PLAN, TYPE)
+        left, row_sums = take_gradient(left, row_sums, half, groups, k, v, row, frame, 0, part, ends, scale, PLAN, TYPE)
+        half = right_line
+        if PLAN.reload:
+            half = column_line(q, dout, out, out_column, lse, HALF, ends, side, PLAN, TYPE)
         right, row_sums = take_gradient(
-            right, row_sums, right_line, groups, k, v, row, frame, HALF, part, ends, scale, PLAN, TYPE
+            right, row_sums, half, groups, k, v, row, frame, HALF, part, ends, scale, PLAN, TYPE
         )
         row_ends = frame + PLAN.frames >= frames_seen[1]
         if row_ends:

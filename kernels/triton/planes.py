@@ -185,11 +185,17 @@ def attend_unit(
         rows = row + tl.arange(0, PLAN.rows)
         q_row = load_rows(q, rows, dims, ends, side, PLAN).to(TYPE)
         q_groups = for_groups(q_row, PLAN)
+        q_half = q_left
+        if PLAN.reload:
+            q_half = load_columns(q, 0, dims, real, side, PLAN).to(TYPE)
         left, row_state = take_half(
-            left, row_state, q_left, q_groups, k, v, row, frame, 0, part, ends, scale, PLAN, TYPE
+            left, row_state, q_half, q_groups, k, v, row, frame, 0, part, ends, scale, PLAN, TYPE
         )
+        q_half = q_right
+        if PLAN.reload:
+            q_half = load_columns(q, HALF, dims, real, side, PLAN).to(TYPE)
         right, row_state = take_half(
-            right, row_state, q_right, q_groups, k, v, row, frame, HALF, part, ends, scale, PLAN, TYPE
+            right, row_state, q_half, q_groups, k, v, row, frame, HALF, part, ends, scale, PLAN, TYPE
         )
         row_ends = frame + PLAN.frames >= frames_seen[1]
         if row_ends:

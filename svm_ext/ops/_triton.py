@@ -104,13 +104,16 @@ def _check_layout(k_pool: Tensor) -> None:
         )
 
 
-def _work(side: int, frames: int, units: int, *tensors: Tensor) -> Work:
-    """Plan an attention of `units` units over up to `frames` frames; types that differ meet in fp32."""
-    types = {tensor.dtype for tensor in tensors}
-    product = types.pop() if len(types) == 1 else torch.float32
-    q = tensors[0]
-    choose = _kernels("heuristics").attend
-    return Work(product, units, choose(_gpu(q.device), units, side, max(frames, 1), q.shape[-1], product.itemsize))
+def _work(side: int, frames: int, units: int, *tensors: Tensor, backward: bool = False) -> Work:
+    """Plan an attention of `units` units over up to `frames` frames; types that differ meet in fp32.
+
+    So does bf16 in Triton's interpreter, which would multiply the numbers' bit patterns.
+    """
+    q, types = tensors[0], {tensor.dtype for tensor in tensors}
+    same = len(types) == 1 and not (q.is_cpu and q.dtype == torch.bfloat16)
+    product = types.pop() if same else torch.float32
+    sizes = units, side, max(frames, 1), q.shape[-1], product.itemsize
+    return Work(product, units, _kernels("heuristics").attend(_gpu(q.device), *sizes, backward=backward))
 
 
 def _placed(tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -249,7 +252,7 @@ def memory_attend_backward(
     dq = _like(q)
     if not dq.numel():
         return dq
-    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool)
+    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, backward=True)
     with torch.cuda.device_of(q):
         _kernels("memory_attend").memory_attend_backward_kernel[(work.units * work.launch.parts,)](
             _placed(dout),
@@ -312,12 +315,12 @@ def stream_step_(
     return out
 
 
-def _clip_work(q: Tensor, k: Tensor, memory_frames: int) -> tuple[Work, tuple[int, ...]]:
+def _clip_work(q: Tensor, k: Tensor, memory_frames: int, *, backward: bool = False) -> tuple[Work, tuple[int, ...]]:
     """Plan a clip's attention; return also the sizes as its kernels want them."""
     batch, length, windows, heads, tokens, dim = q.shape
     side = round(tokens**0.5)
     _check_kernels_take(side, dim, q=q)
-    work = _work(side, min(length, memory_frames), batch * length * windows * heads, q, k)
+    work = _work(side, min(length, memory_frames), batch * length * windows * heads, q, k, backward=backward)
     return work, (batch, windows, heads, length)
 
 
@@ -365,7 +368,7 @@ def clip_attend_backward(
     """Return dq."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
     _check.results(q, dout, out, out_column, lse)
-    work, sizes = _clip_work(q, k, memory_frames)
+    work, sizes = _clip_work(q, k, memory_frames, backward=True)
     dq = _like(q)
     if not dq.numel():
         return dq
