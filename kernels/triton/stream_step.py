@@ -93,14 +93,16 @@ def stream_step_kernel(
         store_part(splits, index, split, left, 0, 0, SPLITS, PLAN)
         store_part(splits, index, split, right, HALF, 0, SPLITS, PLAN)
     else:
-        tl.debug_barrier()  # the row plane's results were stored by other threads
+        # Read again, for to keep it would take registers from the loop.
+        _, _, after, now, valid = append_plan(cursor, step, unit, stream, exists, sizes, EVICT)
+        tl.debug_barrier()  # the row plane's results were stored by other threads; and everybody has read the cursor
+        if valid:
+            tl.store(cursor + 2 * unit, after)
+            tl.store(cursor + 2 * unit + 1, now)
         result, result_lse = finish(left)
         store_columns(result, result_lse, 0, unit_out, None, None, held, real_size, PLAN.side, 0, PLAN)
         result, result_lse = finish(right)
         store_columns(result, result_lse, HALF, unit_out, None, None, held, real_size, PLAN.side, 0, PLAN)
-        if valid:
-            tl.store(cursor + 2 * unit, after)
-            tl.store(cursor + 2 * unit + 1, now)
 
 
 @triton.jit
