@@ -88,6 +88,7 @@ def test_spills_count_in_loops_only():
 def test_faults_of_a_kernel():
     kernel = triton_report.Kernel("attend", "bf16 64 frame", "sm_90", 255, 48, 0, 133120, 5.0)
     assert kernel.fault == ""
+    assert replace(kernel, spilling_in_loops=triton_report.TOLERATED).fault == ""
     for changed, fault in (
         ({"spilling_in_loops": 90}, "90 spilling instructions in loops"),
         ({"shared_bytes": 250_000}, "more shared memory than sm_90 has"),
