@@ -80,16 +80,38 @@ def test_what_is_not_there_is_told_not_replaced():
         ops.memory_attend(helpers.tokens(size), *memory.pools)
 
 
-def test_a_device_that_the_back_end_does_not_take():
+def test_a_device_that_the_back_end_does_not_take(monkeypatch):
     memory = helpers.empty_memory(size := helpers.size())
     q, pools = helpers.tokens(size), [tensor.to("meta") for tensor in memory.pools]
-    backend.announce("triton", "svm_ext_triton", ("cuda",), frozenset({"memory_attend"}))
-    try:
-        expected = "^memory_attend: the back end 'triton' takes cuda tensors, got meta; .*$"
-        with use_backend("triton"), pytest.raises(NotImplementedError, match=expected):
-            ops.memory_attend(q.to("meta"), *pools)
-    finally:
-        del backend._announced["triton"]
+    triton = backend.BackEnd("triton", "svm_ext_triton", ("cuda",), frozenset({"memory_attend"}))
+    monkeypatch.setitem(backend._announced, "triton", triton)
+    expected = "^memory_attend: the back end 'triton' takes cuda tensors, got meta; .*$"
+    with use_backend("triton"), pytest.raises(NotImplementedError, match=expected):
+        ops.memory_attend(q.to("meta"), *pools)
+
+
+def test_triton_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.delitem(backend._announced, "triton", raising=False)
+    memory = helpers.empty_memory(size := helpers.size())
+    expected = (
+        "^memory_attend: the back end 'triton' needs Triton, found none; type `pip install triton`; .*reference.*$"
+    )
+    with use_backend("triton"), pytest.raises(NotImplementedError, match=expected):
+        ops.memory_attend(helpers.tokens(size), *memory.pools)
+    status = svm_ext.info().backends["triton"]
+    assert not status.built
+    assert status.reason == "needs Triton, found none; type `pip install triton`"
+
+
+def test_triton_carries_what_cuda_does_not(monkeypatch):
+    some = backend.BackEnd("cuda", "svm_ext", ("cuda",), frozenset({"memory_append_"}))
+    monkeypatch.setitem(backend._announced, "cuda", some)
+    use_backend("auto")
+    assert backend.backend_for("cuda") == "cuda"
+    assert backend.backend_for("cuda", "memory_append_") == "cuda"
+    assert backend.backend_for("cuda", "memory_attend") == "triton"
+    monkeypatch.delitem(backend._announced, "cuda")
+    assert backend.backend_for("cuda") == backend.backend_for("cuda", "memory_append_") == "triton"
 
 
 def test_choice_by_device():

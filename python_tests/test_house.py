@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 import house
 from house import CPP, ROOT
@@ -27,6 +28,15 @@ def test_kernels_know_no_torch() -> None:
     """Below this line there is only arithmetic, so that a kernel can be read, built and measured without torch."""
     foreign = re.compile(r'#include\s*[<"](torch/|ATen/|c10/|Python\.h|check\.h|tensors\.h|\.\./\.\./csrc)')
     assert [house.name(file) for file in house.files(*CPP, under="kernels") if foreign.search(file.read_text())] == []
+
+
+def test_triton_kernels_import_triton_alone() -> None:
+    files = house.files(".py", under="kernels/triton")
+    foreign = {
+        house.name(f): house.imports(f, everywhere=True) - {"triton"} - set(sys.stdlib_module_names) for f in files
+    }
+    assert {name: found for name, found in foreign.items() if found} == {}
+    assert "svm_ext.kernels_triton" in find_packages(str(ROOT), include=["svm_ext.*"])  # a link, which builds follow
 
 
 def test_only_heuristics_choose() -> None:
@@ -97,8 +107,9 @@ def test_one_op_one_stem() -> None:
     stems = {stem for stem in stems if not stem.startswith(("_", "reference"))}
     assert stems
     for stem in stems:
-        for path in (f"csrc/ops/{stem}.cpp", f"python_tests/ops/test_{stem}.py", f"benchmarks/bench_{stem}.py"):
-            assert (ROOT / path).exists(), f"{stem} has no {path}"
+        homes = ("csrc/ops/{}.cpp", "kernels/triton/{}.py", "python_tests/ops/test_{}.py", "benchmarks/bench_{}.py")
+        for home in homes:
+            assert (ROOT / home.format(stem)).exists(), f"{stem} has no {home.format(stem)}"
     for file in house.files(".cu", under="kernels"):
         stem = file.name.partition(".")[0]  # an op of many kernels has files like memory_attend.bf16.cu
         assert (ROOT / f"csrc/ops/{stem}_cuda.cpp").exists(), f"{house.name(file)} is called from nowhere"
@@ -144,7 +155,7 @@ for name in {[*BANNED, "cv2", "av", "PIL", "matplotlib", "pytest", "triton"]}:
     sys.modules[name] = None  # an import of it now fails
 import importlib, pkgutil, svm_ext
 for module in pkgutil.walk_packages(svm_ext.__path__, "svm_ext."):
-    if not module.name.endswith("_C"):
+    if not module.name.endswith("_C") and "kernels_triton." not in module.name:
         importlib.import_module(module.name)
         print(module.name)
 """

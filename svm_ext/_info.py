@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from . import backend
 from ._version import __version__
 
 _NO_CUDA_IN_TORCH = "this torch was built without CUDA"
+_NEEDS_SCHEMAS = "needs the compiled ops' schemas"
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,25 @@ def archs_serve(archs: tuple[str, ...], major: int, minor: int) -> bool:
 def _triton() -> BackEndStatus:
     ops = _ops_of("triton")
     if not ops:
-        return BackEndStatus("triton", False, False, "this version has no Triton kernels")
-    usable = torch.cuda.is_available()
-    return BackEndStatus("triton", True, usable, f"{len(ops)} ops" if usable else "torch finds no GPU", ops)
+        reason = "needs Triton, found none; type `pip install triton`" if backend.announced() else _NEEDS_SCHEMAS
+        return BackEndStatus("triton", False, False, reason)
+    found = f"Triton {_triton_version()}, {len(ops)} ops, compiled at their first use"
+    if "cpu" in backend.announced()["triton"].devices:
+        return BackEndStatus("triton", True, True, f"{found}; interpreted, as TRITON_INTERPRET=1 says", ops)
+    if not torch.cuda.is_available():
+        return BackEndStatus("triton", True, False, f"{found}; torch finds no GPU", ops)
+    return BackEndStatus("triton", True, True, found, ops)
+
+
+def _triton_version() -> str:
+    """Return Triton's version without importing it; it comes under several names."""
+    return next((metadata.version(name) for name in metadata.packages_distributions().get("triton", [])), "(unknown)")
 
 
 def _reference() -> BackEndStatus:
     ops = _ops_of("reference")
     reason = "plain torch on any device, slow: the yardstick of the tests"
-    return BackEndStatus("reference", bool(ops), bool(ops), reason if ops else "needs the compiled ops' schemas", ops)
+    return BackEndStatus("reference", bool(ops), bool(ops), reason if ops else _NEEDS_SCHEMAS, ops)
 
 
 def _tracker() -> str:
@@ -174,7 +186,9 @@ def _what_runs(kind: str, backends: dict[str, BackEndStatus]) -> str:
     status = backends[name]
     if not status:
         return f"nothing: {name} is not usable"
-    return name if len(status.ops) == len(backends["reference"].ops) else f"{name}, for {', '.join(status.ops)}"
+    others = {backend.backend_for(kind, op) for op in backends["reference"].ops} - {name}
+    rest = "".join(f"; {other} for the rest" for other in others if backends[other])
+    return name if len(status.ops) == len(backends["reference"].ops) else f"{name}, for {', '.join(status.ops)}{rest}"
 
 
 def _cpu_name() -> str:

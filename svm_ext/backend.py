@@ -78,13 +78,17 @@ class use_backend:
         _selected = self._before
 
 
-def backend_for(device: torch.device | str) -> str:
-    """Return the name of the back end that takes the tensors of this device."""
+def backend_for(device: torch.device | str, op: str | None = None) -> str:
+    """Return the name of the back end that takes the tensors of this device, in this op if one is named.
+
+    CUDA and Triton read the same memory: what the one does not carry, the other does.
+    """
     if _selected != "auto":
         return _selected
     kind = torch.device(device).type
     if kind == "cuda":
-        return "cuda" if "cuda" in _announced else "triton"
+        cuda = _announced.get("cuda")
+        return "cuda" if cuda and (op is None or op in cuda.ops) else "triton"
     return "cpu"
 
 
@@ -92,7 +96,7 @@ def ops_for(op: str, tensor: torch.Tensor) -> Any:
     """Return the namespace of `torch.ops` that runs this op on the device of this tensor."""
     if tensor.is_cpu and _selected == "auto":
         return torch.ops.svm_ext  # the C++ library carries every op for the CPU; a call must not cost more than the op
-    name = backend_for(tensor.device)
+    name = backend_for(tensor.device, op)
     backend = _announced.get(name)
     if backend is None or op not in backend.ops or tensor.device.type not in backend.devices:
         raise NotImplementedError(_reason(op, name, tensor.device.type))
@@ -102,6 +106,8 @@ def ops_for(op: str, tensor: torch.Tensor) -> Any:
 def _reason(op: str, name: str, kind: str) -> str:
     """Say in one line why this back end does not run this op on this kind of device."""
     backend = _announced.get(name)
+    if backend is None and name == "triton":
+        return f"{op}: the back end 'triton' needs Triton, found none; type `pip install triton`; {_REMEDY}"
     if backend is None:
         return f"{op}: the back end {name!r} is not part of this installation; {_REMEDY}"
     if op not in backend.ops:

@@ -16,9 +16,11 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .. import backend
+from . import _triton
 
 COMPILED = "svm_ext"
 REFERENCE = "svm_ext_reference"
+TRITON = "svm_ext_triton"
 OPS = (
     "memory_append_",
     "memory_attend",
@@ -65,9 +67,9 @@ def _kernels_for(key: str) -> frozenset[str]:
 
 
 _load()
-_reference = torch.library.Library(REFERENCE, "DEF")
 _compiled = torch.library.Library(COMPILED, "FRAGMENT")
-_libraries = {COMPILED: _compiled, REFERENCE: _reference}
+_in_python = {name: torch.library.Library(name, "DEF") for name in (REFERENCE, TRITON)}
+_libraries = {COMPILED: _compiled, **_in_python}
 
 
 def add_op(
@@ -75,6 +77,7 @@ def add_op(
     *,
     fake: Callable[..., Any],
     reference: Callable[..., Any],
+    triton: Callable[..., Any],
     setup_context: Callable[..., None] | None = None,
     backward: Callable[..., Any] | None = None,
     vmap: Callable[..., Any] | None = None,
@@ -85,8 +88,9 @@ def add_op(
     computation stays with the back end that began it.
     """
     schema = getattr(getattr(torch.ops, COMPILED), name).default._schema
-    _reference.define(str(schema).removeprefix(f"{COMPILED}::"))
-    _reference.impl(name, reference, "CompositeExplicitAutograd")
+    for namespace, implementation in ((REFERENCE, reference), (TRITON, triton)):
+        _in_python[namespace].define(str(schema).removeprefix(f"{COMPILED}::"))
+        _in_python[namespace].impl(name, implementation, "CompositeExplicitAutograd")
     for namespace, library in _libraries.items():
         qualified, ops = f"{namespace}::{name}", getattr(torch.ops, namespace)
         torch.library.register_fake(qualified, fake, lib=library)
@@ -106,4 +110,6 @@ def detach_all_inputs(name: str) -> None:
 backend.announce("cpu", COMPILED, ("cpu", "meta"), _kernels_for("CPU"))
 if cuda_ops := _kernels_for("CUDA"):
     backend.announce("cuda", COMPILED, ("cuda",), cuda_ops)
+if _triton.installed():
+    backend.announce("triton", TRITON, _triton.devices(), frozenset(OPS))
 backend.announce("reference", REFERENCE, backend.ANY_DEVICE, frozenset(OPS))

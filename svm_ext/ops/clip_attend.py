@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import backend
-from . import _check, _fold, _library, reference
+from . import _check, _fold, _library, _triton, reference
 from .memory_attend import Results, autocast, differentiably, empty_results, like_tokens, mark_saved
 
 
@@ -82,6 +82,7 @@ _library.add_op(
     "clip_attend",
     fake=_fake,
     reference=reference.clip_attend,
+    triton=_triton.clip_attend,
     setup_context=_setup_context,
     backward=_backward,
     vmap=_fold.rule("clip_attend", rows=(0, 1, 2), fixed=(3, 4, 5), for_backward=9),
@@ -90,5 +91,6 @@ _library.add_op(
     "clip_attend_backward",
     fake=_fake_backward,
     reference=reference.clip_attend_backward,
+    triton=_triton.clip_attend_backward,
     vmap=_fold.rule("clip_attend_backward", rows=(0, 1, 2, 3, 7, 8, 9), fixed=(4, 5, 6)),
 )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from . import _check, _library, reference
+from . import _check, _library, _triton, reference
 
 
 def memory_append_(
@@ -55,5 +55,5 @@ def _fake(
     _check.append(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
 
 
-_library.add_op("memory_append_", fake=_fake, reference=reference.memory_append_)
+_library.add_op("memory_append_", fake=_fake, reference=reference.memory_append_, triton=_triton.memory_append_)
 _library.detach_all_inputs("memory_append_")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from . import _check, _fold, _library, reference
+from . import _check, _fold, _library, _triton, reference
 
 
 def memory_attend(
@@ -141,6 +141,7 @@ _library.add_op(
     "memory_attend",
     fake=_fake,
     reference=reference.memory_attend,
+    triton=_triton.memory_attend,
     setup_context=_setup_context,
     backward=_backward,
     vmap=_fold.rule("memory_attend", rows=(0,), memory=(1, 2, 3), fixed=(5, 6, 7), for_backward=9),
@@ -149,5 +150,6 @@ _library.add_op(
     "memory_attend_backward",
     fake=_fake_backward,
     reference=reference.memory_attend_backward,
+    triton=_triton.memory_attend_backward,
     vmap=_fold.rule("memory_attend_backward", rows=(0, 1, 9, 10, 11), memory=(2, 3, 4), fixed=(6, 7, 8)),
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from . import _library, _reference_nms
+from . import _library, _reference_nms, _triton_nms
 
 
 def nms(
@@ -86,5 +86,5 @@ def _vmap(ops: Any, info: Any, in_dims: tuple[int | None, ...], *given: Any) -> 
     return kept.unflatten(0, (count, -1)), 0
 
 
-_library.add_op("nms_mask", fake=_fake, reference=_reference_nms.nms_mask, vmap=_vmap)
+_library.add_op("nms_mask", fake=_fake, reference=_reference_nms.nms_mask, triton=_triton_nms.nms_mask, vmap=_vmap)
 _library.detach_all_inputs("nms_mask")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from . import _check, _library, reference
+from . import _check, _library, _triton, reference
 from .memory_append import mark_changed, memory_append_
 from .memory_attend import autocast, like_tokens, memory_attend
 
@@ -67,4 +67,4 @@ def _fake(
     return like_tokens(q)
 
 
-_library.add_op("stream_step_", fake=_fake, reference=reference.stream_step_)
+_library.add_op("stream_step_", fake=_fake, reference=reference.stream_step_, triton=_triton.stream_step_)

@@ -1,0 +1,108 @@
+"""Every choice that depends on the size of the work, with its reason; plain functions of numbers.
+
+A tile is `rows` x `frames` x 16 columns of keys, and rows * frames is 16: the least that a tensor core takes as the
+inner dimension of the column plane's second product. Few frames leave room for several rows; from nine frames on a
+tile is sixteen frames of one row, whose keys are neighbours in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+KEYS = 16  # of one column in a tile
+MOST_SIDE = 16  # of a window: 14 columns take 16 lanes
+MOST_DIM = 128
+APPEND_ROWS = 4  # of a frame that a program stores at a time: one or two pieces of 16 bytes of K and of V a thread
+
+
+class Gpu(NamedTuple):
+    """What a choice depends on of the GPU."""
+
+    kind: str  # "cuda" or "hip"
+    generation: int  # of CUDA: ten times the compute capability
+    processors: int
+
+
+class Plan(NamedTuple):
+    """What a kernel is compiled for: sizes of its tiles."""
+
+    side: int  # of a window
+    dim: int  # of a head
+    width: int  # of a head, padded to a power of two
+    part: int  # of it that one program computes of the results
+    rows: int  # of a tile of keys
+    frames: int  # of a tile of keys
+    stages: int  # tiles under way
+    reload: bool  # whether queries are loaded anew for every tile, for want of room to keep them
+    precision: str  # of products of fp32 numbers
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How an attention kernel is launched."""
+
+    plan: Plan
+    splits: int  # programs that share one unit, each with its own rows
+    num_warps: int
+
+    @property
+    def parts(self) -> int:
+        """Programs that share the head dim of one unit's results."""
+        return self.plan.width // self.plan.part
+
+
+def padded_dim(dim: int) -> int:
+    """The head dim as Triton sees it: a power of two, 16 at least."""
+    return max(16, 1 << (dim - 1).bit_length())
+
+
+def shared_memory(gpu: Gpu) -> int:
+    """Bytes of shared memory that a program may take."""
+    if gpu.kind != "cuda":
+        return 64 << 10
+    large = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # the others have 99 kB, Turing 64
+    return (large.get(gpu.generation, 99) if gpu.generation >= 80 else 64) << 10
+
+
+def stages(gpu: Gpu, width: int, part: int, element_size: int, backward: bool) -> int:
+    """Tiles of keys and values under way: two where the next one finds room beside queries and scratch.
+
+    In fp32 there is none: every number takes part in three products. On AMD two programs on one processor, which share
+    its memory then, hide the waiting better than one that spills registers for a second tile.
+    """
+    tile = KEYS * MOST_SIDE * (width + part) * element_size
+    queries = (2 if backward else 1) * MOST_SIDE * MOST_SIDE * width * element_size
+    fits = tile + queries + (41 << 10) <= shared_memory(gpu)
+    return 2 if fits and gpu.kind == "cuda" and element_size == 2 else 1
+
+
+def attend(
+    gpu: Gpu, units: int, side: int, frames: int, dim: int, element_size: int, *, backward: bool = False
+) -> Launch:
+    """Choose for an attention over up to `frames` frames; `element_size` is that of the products' type.
+
+    Splits: a unit's rows are dealt to as many programs as it takes to give every multiprocessor one; the column
+    plane's shares are then merged by a second kernel, which costs a few microseconds and pays only where units are few.
+
+    Parts: with 64 dims (32 in fp32) a program's three sums of 8 x 16 queries fill 96 of a thread's 255 registers;
+    what is wider is shared among programs, which all need the whole keys.
+
+    Warps: eight, one for each column of half a tile: what a warp needs, it has itself.
+    """
+    tile = max(2, min(KEYS, 1 << (frames - 1).bit_length()))
+    width = padded_dim(dim)
+    part = min(width, 64 if element_size == 2 else 32)
+    rows = KEYS // tile
+    precision = "ieee" if element_size == 2 or gpu.kind != "cuda" or gpu.generation < 80 else "tf32x3"
+    splits = min(-(-side // rows), max(1, gpu.processors // max(units * width // part, 1)))
+    under_way = stages(gpu, width, part, element_size, backward)
+    reload = element_size == 4 and (backward or width > 64)
+    return Launch(Plan(side, dim, width, part, rows, tile, under_way, reload, precision), splits, 8)
+
+
+def append(side: int, dim: int, element_size: int) -> Launch:
+    """Choose for an append: as many warps as a few rows of a frame keep busy."""
+    width = padded_dim(dim)
+    pieces = APPEND_ROWS * MOST_SIDE * width * element_size // 16
+    return Launch(Plan(side, dim, width, width, 1, KEYS, 1, False, "ieee"), 1, max(1, min(8, pieces // 128)))

@@ -1,0 +1,65 @@
+"""The tests of the Triton back end, through Triton's interpreter: in another process, for Triton reads when it is
+imported whether it is to interpret."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from svm_ext.ops import _triton
+
+TESTS = Path(__file__).with_name("test_triton.py")
+ROOT = Path(__file__).parents[2]
+
+
+def why_not() -> str:
+    """Why Triton's interpreter cannot run here, or nothing."""
+    if not _triton.installed():
+        return "no Triton found; type `pip install triton`"
+    import triton
+
+    version = tuple(map(int, triton.__version__.split(".")[:2]))
+    if version < (3, 7) and numpy.lib.NumpyVersion(numpy.__version__) >= "2.4.0":
+        return f"the interpreter of Triton {triton.__version__} fails with NumPy {numpy.__version__}"
+    return ""
+
+
+@pytest.mark.slow
+def test_every_kernel_through_the_interpreter():
+    """Minutes of one core: for each tile the interpreter calls Python dozens of times."""
+    if reason := why_not():
+        assert not os.environ.get("CI"), reason
+        pytest.skip(f"TRITON KERNELS NOT RUN: {reason}")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), str(TESTS)]
+    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
+    assert passed >= 100, done.stdout[-2000:]
+
+
+def test_interpreted_only_on_demand(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert _triton.devices() == ("cuda",)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert _triton.devices() == ("cuda", "cpu")
+
+
+def test_ops_over_shapes_alone_need_no_triton():
+    """Fakes are shared with the other back ends."""
+    q = torch.empty(1, 1, 9, 16, device="meta")
+    with torch.device("meta"):
+        pools = torch.empty(1, 1, 1, 3, 2, 3, 16), torch.empty(1, 1, 1, 3, 2, 3, 16)
+        cursor = torch.zeros(1, 1, 1, 2, dtype=torch.int64)
+    fake = torch._subclasses.FakeTensorMode()
+    with fake:
+        arguments = [fake.from_tensor(x) for x in (q, *pools, cursor)]
+        out, column, lse = torch.ops.svm_ext_triton.memory_attend(*arguments, None, None, None, None, 1.0, True)
+    assert out.shape == column.shape == q.shape
+    assert lse.shape == (1, 1, 2, 9)

@@ -1,0 +1,69 @@
+"""Where the Triton kernels run in this process, and how a test hands them a memory that the oracle knows too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import helpers
+from helpers import BF16, Memory
+from svm_ext import ops, use_backend
+from svm_ext.ops import _triton
+
+FP16 = torch.float16
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+SCALE = 0.3
+
+
+def factor(*dtypes: torch.dtype) -> float:
+    """How many times the error of plain torch is allowed.
+
+    Triton's interpreter cuts off what does not fit into bf16 where a GPU rounds: twice the error at every step, and all
+    of it to one side, so that it adds up.
+    """
+    return 8 if INTERPRETED and BF16 in dtypes else 2
+
+
+def placed(memory: Memory) -> Memory:
+    """The same memory where the kernels run."""
+    return Memory(*(x.to(DEVICE) for x in (memory.k, memory.v, memory.cursor, memory.step)))
+
+
+def there(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The same tensors where the kernels run."""
+    return tuple(None if x is None else x.to(DEVICE) for x in tensors)
+
+
+@contextmanager
+def processors(count: int) -> Iterator[None]:
+    """Let the heuristics choose for a GPU with so many processors: with many, they share a unit's rows."""
+    gpu = _triton._kernels("heuristics").Gpu("cuda", 90, count)
+    with mock.patch.object(_triton, "_gpu", return_value=gpu):
+        yield
+
+
+def check_attend(q, memory: Memory, *, dout=None, streams=None, real=None, pad=(None, None)) -> Tensor:
+    """Forward, log-sum-exp and gradient against the fp64 oracle, by the one tolerance rule; returns the output."""
+    options = dict(streams=streams, real=real, pad=pad, scale=SCALE)
+    dout = torch.randn(q.shape).to(q.dtype) if dout is None else dout
+    leaf = (q if q.device == DEVICE else q.to(DEVICE)).detach().requires_grad_()
+    with use_backend("triton"):
+        out = ops.memory_attend(leaf, *placed(memory).pools, *there(streams, real, *pad), SCALE)
+        lse = out.grad_fn.saved_tensors[-1]
+        dq = torch.autograd.grad(out, leaf, dout.to(DEVICE) if dout.device != DEVICE else dout)[0]
+    assert out.dtype == dq.dtype == q.dtype
+    allowed = factor(q.dtype, memory.k.dtype)
+    q, dout = q.cpu(), dout.cpu()
+    truth, _, lse64 = helpers.oracle_attend(q, memory, **options)
+    plain, _, plain_lse = helpers.plain_attend(q, memory, **options)
+    helpers.assert_close(out.detach().cpu(), truth, plain, factor=allowed)
+    helpers.assert_close(lse.cpu(), lse64, plain_lse, "lse", allowed)
+    truth, plain = (f(dout, q, memory, **options) for f in (helpers.oracle_gradient, helpers.plain_gradient))
+    helpers.assert_close(dq.cpu(), truth, plain, "dq", allowed)
+    return out.detach()
