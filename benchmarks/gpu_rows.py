@@ -200,7 +200,7 @@ def _clip(scale: Scale) -> Iterator[Found]:
 
 @torch.no_grad()
 def _model(scale: Scale) -> Iterator[Found]:
-    """One frame of the whole detector up to decoded boxes, captured; with a full memory and with this frame alone."""
+    """One frame of the detector up to the maps of its head, captured; with a full memory and with this frame alone."""
     torch.manual_seed(0)
     detector = svm_ext.create_model(scale.model).eval().to(scale.device, scale.dtype)
     picture = torch.randn(1, 3, *scale.picture, device=scale.device, dtype=scale.dtype)

@@ -4,8 +4,9 @@
 
 The launcher runs as it is, over tensors that have shapes only and for a GPU that is only named; every launch ends
 after Triton's own compiler. Faults are a kernel that asks for more shared memory than there is, and on NVIDIA targets
-a hot one that spills registers to memory within its loop: it runs, slowly, and nobody notices. What waits in memory
-from before a loop until after it costs nothing. The cache is left aside, so that the times are those of a first start.
+a hot one with more than TOLERATED instructions that move spilled registers within its loops: it runs, slowly, and
+nobody notices. What waits in memory from before a loop until after it costs nothing. The cache is left aside, so that
+the times are those of a first start.
 """
 
 from __future__ import annotations

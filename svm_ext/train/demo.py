@@ -3,9 +3,9 @@
     python -m svm_ext.train.demo --output runs/demo
 
 Three rounds, each with 12,800 new frames: short clips to learn what people look like, then longer ones with more to
-remember, and a last short round. The streaming detector and a frame-based one are trained alike, each on one core, and scored on scenes that
-neither has seen; about an hour on two idle cores, by estimate. With `--install` their weights take the place of those
-in the package. After an interrupt the same command goes on.
+remember, and a last short round. The streaming detector and a frame-based one are trained alike, each on one core, and
+scored on scenes that neither has seen; an hour on two idle cores. With `--install` their weights take the place of
+those in the package. After an interrupt the same command goes on.
 """
 
 from __future__ import annotations
