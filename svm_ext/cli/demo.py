@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.epilog = EXAMPLES
     parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which scene (default: 0)")
+    parser.add_argument("--seed", type=int, default=3, metavar="N", help="which scene (default: 3, a lively one)")
     parser.add_argument("--frames", type=int, default=250, metavar="N", help="how long (default: 250, 10 seconds)")
 
 

@@ -32,7 +32,7 @@ ROUNDS: tuple[dict[str, Any], ...] = (
     {"clip_frames": 8, "epochs": 5, "learning_rate": 1e-3},
     {"clip_frames": 8, "epochs": 1, "learning_rate": 6e-4, "ema_horizon": 400.0},
 )
-HELD_OUT = range(100, 106)  # scenes; `svm-ext demo` shows number 0
+HELD_OUT = range(100, 106)  # scenes; `svm-ext demo` shows number 3
 
 
 def train(output: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Path]:
