@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import interpolate
 
 import benchmark_scripts
@@ -13,6 +14,7 @@ import helpers
 from helpers import BF16, FP32, FP64
 from svit_cases import CLASS_TOKEN, ONE_WINDOW, PADDED, PATCH, SIZES, tiny, video, worst
 from svm_ext import StreamMemory
+from svm_ext.models import svit
 from svm_ext.models.config import BackboneConfig
 from svm_ext.models.svit import SVit, resized
 
@@ -143,6 +145,34 @@ def test_position_tables_are_resized_bicubically(h, w, dtype):
     picture = interpolate(table.permute(2, 0, 1)[None], (h, w), mode="bicubic")[0].permute(1, 2, 0)
     precision = 1e-5 if dtype == FP32 else 1e-12
     torch.testing.assert_close(resized(table, h, w), picture, rtol=precision, atol=precision)
+
+
+def test_weights_of_resizing_are_kept_by_size_and_bounded():
+    table = torch.randn(14, 14, 5)
+    resized(table, 23, 31)
+    kept = svit._BICUBIC[14, 23, FP32, table.device]
+    resized(table, 23, 31)
+    assert svit._BICUBIC[14, 23, FP32, table.device] is kept
+    assert resized(table.double(), 23, 31).dtype == FP64
+    for size in range(200, 400):
+        resized(table[..., :1], size, 3)
+    assert len(svit._BICUBIC) <= 64
+
+
+def test_weights_of_resizing_kept_while_inferring_serve_training():
+    table = torch.randn(14, 14, 5, requires_grad=True)
+    with torch.inference_mode():
+        resized(table, 19, 21)
+    resized(table, 19, 21).sum().backward()
+    assert torch.isfinite(table.grad).all()
+
+
+def test_a_program_that_is_only_traced_leaves_no_weights_without_contents():
+    with FakeTensorMode():
+        assert resized(torch.randn(14, 14, 5), 37, 41).shape == (37, 41, 5)
+    table = torch.randn(14, 14, 5)
+    assert type(resized(table, 37, 41)) is torch.Tensor
+    assert all(type(weights) is torch.Tensor for weights in svit._BICUBIC.values())
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ TRAINING_SEED = 1024
 RULES = TrackerRules(high=0.5, low=0.1, init=0.5, confirm=2, match_tentative=0.1, match_high=0.02)
 MEMORY = {"frames": 8}
 _HELD_OUT = 1 << 31  # training draws its seeds and its streets from smaller numbers
-# No statues: every figure is a person, so that also a model that sees single frames can tell. The camera loses its focus
-# more than usual. Training shows more people, nearer, and more of them behind things: more to learn from every frame.
+# No statues: every figure is a person, so that also a model that sees single frames can tell. The camera loses its
+# focus more than usual. Training shows more people, nearer, and more of them behind things: more to learn from a frame.
 _STREET = dict(statues=0, blur=1.4)
 _SHOWN = dict(people=4, far=8.0, props=3, hiding=0.3, shake=0.5)
 _TRAINED_ON = dict(people=12, far=7.0, props=4, hiding=0.8, shake=0.7)

@@ -177,8 +177,8 @@ class SVit(nn.Module):
 def resized(table: Tensor, h: int, w: int) -> Tensor:
     """Resize a table [side, side, C] to [h, w, C], bicubically.
 
-    That is linear, and one axis after the other: two small matrix products. For every frame anew they cost a
-    thousandth of it or less, so that no copy is kept which a training step or other weights would leave behind.
+    That is linear, and one axis after the other: two small matrix products. What is kept from frame to frame are their
+    weights, one for each size; the table itself may be another after a training step.
     """
     down, across = (_bicubic(table.shape[0], size, table) for size in (h, w))
     with without_autocast(table):
@@ -188,6 +188,24 @@ def resized(table: Tensor, h: int, w: int) -> Tensor:
 
 def _bicubic(side: int, size: int, like: Tensor) -> Tensor:
     """Return the weights of `side` old places in `size` new ones, [size, side]."""
+    if torch.compiler.is_compiling():
+        return _bicubic_anew(side, size, like)
+    key = side, size, like.dtype, like.device
+    if key not in _BICUBIC:
+        with torch.inference_mode(False), torch.no_grad():
+            weights = _bicubic_anew(side, size, like)
+        if type(weights) is not Tensor:  # one without contents, of a program that is only traced
+            return weights
+        if len(_BICUBIC) >= 64:
+            _BICUBIC.clear()
+        _BICUBIC[key] = weights
+    return _BICUBIC[key]
+
+
+_BICUBIC: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
+
+
+def _bicubic_anew(side: int, size: int, like: Tensor) -> Tensor:
     one_hot = torch.eye(side, dtype=like.dtype, device=like.device)[None, :, :, None]
     return F.interpolate(one_hot, (size, 1), mode="bicubic")[0, :, :, 0].T
 
