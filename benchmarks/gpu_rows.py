@@ -74,7 +74,10 @@ def results(scale: Scale, command: str) -> report.Results:
 def measure(scale: Scale) -> Iterator[Found]:
     """Measure everything, each as it comes; what fails leaves the rest alone."""
     parts = [_attend, _step, _few, _clip, _model]
-    for part in (*parts, _triton) if "triton" in backend.announced() else parts:
+    triton = backend.announced().get("triton")
+    if triton and scale.device in triton.devices:
+        parts.append(_triton)
+    for part in parts:
         try:
             yield from part(scale)
         except refcheck.WrongResultError as error:
