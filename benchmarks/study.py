@@ -1,0 +1,215 @@
+"""What the learning studies share: models trained alike, scored alike, and told in a table, JSON and a plot.
+
+A study trains each of its models with each of its seeds, in a folder a training, and scores the trained model on
+videos that no training saw, with several lengths of memory. After an interrupt the same command goes on: what is
+trained stays trained, what is scored stays scored.
+
+Four models have the same network but for the temporal branch, and the same pictures in the same steps:
+
+`frame-based`          has no temporal branch.
+`streaming`            has one, and sees in training what a memory would hold at each frame of a clip.
+`streaming, defect`    has one too, trained with the reference's defect: activation checkpointing runs every block
+                       twice and appends every frame twice, so that with the released recipe's memory of two frames
+                       the second frame finds the memory full, clears it, and sees itself alone. Just that is done
+                       here, without checkpointing: `memory_frames=1`, every frame of a clip sees itself. A test
+                       holds outputs and gradients against the reference's own arithmetic, checkpointed.
+`streaming, pretrained`  is `streaming` with another start, see below.
+
+Where they start from decides what is compared. The first three start from the detector that comes with the package
+for single frames, trained on generated scenes; the temporal branches are new, as in the paper, which starts from an
+image model. So all three begin as one and the same function (but for a tenth of an untrained branch), and what sets
+them apart afterwards is what their branches saw. The fourth starts from the package's streaming detector, which had
+the same generated clips as that for single frames: here the branch has learnt before. The defect gets no such start,
+for a branch that was trained without the defect would hide it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import study_report
+import torch
+
+from svm_ext._files import whole_file
+from svm_ext.bench import machine
+from svm_ext.data import demo
+from svm_ext.evaluate.mot import MotPlan, evaluate_mot
+from svm_ext.evaluate.tracks import COMBINED
+from svm_ext.models.registry import load_model
+from svm_ext.train.config import TrainConfig, config_from
+from svm_ext.train.mot import train
+
+Settings = Mapping[str, Any]
+OfMemory = dict[str, dict[str, float | None]]  # [frames remembered][score]
+Scores = dict[str, dict[str, OfMemory]]  # [model][seed]
+
+FRAME_BASED, STREAMING, DEFECT, PRETRAINED = (
+    "frame-based",
+    "streaming",
+    "streaming, defect",
+    "streaming, pretrained",
+)
+MODELS: dict[str, Settings] = {
+    FRAME_BASED: {"weights": str(demo.FRAME_BASED), "temporal": "none"},
+    STREAMING: {"weights": str(demo.FRAME_BASED)},
+    DEFECT: {"weights": str(demo.FRAME_BASED), "memory_frames": 1},
+    PRETRAINED: {"weights": str(demo.STREAMING)},
+}
+KEPT = ("AP50", "AP", "HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "FP", "FN")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained, and how it is scored."""
+
+    settings: Settings  # of all trainings, changes in the preset "demo"
+    benchmark: str  # whose rules
+    models: Mapping[str, Settings] = field(default_factory=lambda: MODELS)  # what each changes in the settings
+    memory: int = 8  # frames remembered for the main scores: as many as a clip of the training has
+    lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # frames remembered, for the curve
+
+    def config(self, model: str, seed: int, data: Path) -> TrainConfig:
+        """Return what one training is told."""
+        return config_from("demo").with_settings(
+            {**self.settings, **self.models[model], "seed": seed, "data": str(data)}
+        )
+
+    def remembers(self, model: str) -> bool:
+        """Tell whether a model has a memory."""
+        return self.models[model].get("temporal") != "none"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study."""
+
+    study: Study
+    model: str
+    seed: int
+    folder: Path
+    train: Path  # folders of annotated videos
+    test: Path
+
+    def __str__(self) -> str:
+        return f"{self.model}, seed {self.seed}"
+
+
+def runs(study: Study, seeds: Iterable[int], output: Path, train: Path, test: Path) -> list[Run]:
+    """Return all trainings, seed by seed, so that what an interrupt leaves can be compared."""
+    return [
+        Run(study, model, seed, output / f"{model.replace(', ', '-')}-{seed}", train, test)
+        for seed in seeds
+        for model in study.models
+    ]
+
+
+def carry_out(wanted: Sequence[Run], jobs: int) -> Scores:
+    """Train and score, `jobs` at a time with a core each; return all scores."""
+    found = {}
+    for run, scores in _done(wanted, jobs):
+        main = scores[str(run.study.memory)]
+        told = "  ".join(f"{name} {main[name]:.3f}" for name in KEPT[:7] if main[name] is not None)
+        print(f"{run}: {told}", flush=True)
+        found[run.model, run.seed] = scores
+    return {
+        model: {str(run.seed): found[model, run.seed] for run in wanted if run.model == model}
+        for model in dict.fromkeys(run.model for run in wanted)
+    }
+
+
+def _done(wanted: Sequence[Run], jobs: int) -> Iterable[tuple[Run, OfMemory]]:
+    if jobs == 1:
+        yield from ((run, train_and_score(run)) for run in wanted)
+        return
+    # Fresh interpreters: a forked one would share the threads and locks of this one.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        futures = {pool.submit(train_and_score, run): run for run in wanted}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def train_and_score(run: Run) -> OfMemory:
+    """Do what is not done yet; what the training tells goes to FOLDER.log."""
+    config = run.study.config(run.model, run.seed, run.train)
+    weights = run.folder / "model.safetensors"
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    if not (weights.exists() and TrainConfig.load(run.folder / "config.yaml") == config):
+        start = time.monotonic()
+        with Path(f"{run.folder}.log").open("a") as log, contextlib.redirect_stderr(log):
+            train(config, run.folder, resume=True)
+            print(f"trained in {time.monotonic() - start:.0f} s", file=log)
+    return scored(run, weights)
+
+
+def scored(run: Run, weights: Path) -> OfMemory:
+    """Return the scores with each length of memory; a model without one has the same with all."""
+    path = run.folder / "scores.json"
+    asked = {"benchmark": run.study.benchmark, "lengths": [*run.study.lengths], "memory": run.study.memory}
+    if path.exists() and (before := json.loads(path.read_text()))["asked"] == asked:
+        return before["scores"]
+    lengths = sorted({*run.study.lengths, run.study.memory}) if run.study.remembers(run.model) else [run.study.memory]
+    model, scores = load_model(weights).eval(), {}
+    for length in lengths:
+        plan = MotPlan(length, rules=demo.RULES, benchmark=run.study.benchmark)
+        combined = evaluate_mot(model, run.test, plan).as_dict()[COMBINED]
+        scores[str(length)] = {name: _number(combined[name]) for name in KEPT}
+    with whole_file(path) as part:
+        part.write_text(json.dumps({"asked": asked, "scores": scores}, indent=1) + "\n")
+    return scores
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON knows it, which has no nan."""
+    return None if value != value else round(float(value), 6)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what all studies are asked."""
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for data and trainings")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="default: 1 2 3")
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="trainings at a time, a core each (default: 2)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores and what they were taken on")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, PNG or SVG")
+
+
+def carry_out_and_tell(
+    study: Study, args: argparse.Namespace, folders: Mapping[str, Path], command: str
+) -> dict[str, Any]:
+    """Do all trainings of a study, print the tables, write what is asked for; return what was written."""
+    wanted = runs(study, args.seeds, args.output, folders["train"], folders["test"])
+    result = {
+        "schema": 1,
+        "machine": machine.describe("cpu", command),
+        "settings": _told(study.settings),
+        "models": {model: _told(changes) for model, changes in study.models.items()},
+        "benchmark": study.benchmark,
+        "memory": study.memory,
+        "scores": carry_out(wanted, args.jobs),
+    }
+    print(study_report.markdown(result))
+    if args.json:
+        study_report.write(result, args.json)
+    if args.plot:
+        study_report.draw(result, args.plot)
+    return result
+
+
+def _told(settings: Settings) -> Settings:
+    """Return settings as JSON has them, and without the place of weights."""
+    told = {name: Path(value).name if name == "weights" else value for name, value in settings.items()}
+    return json.loads(json.dumps(told))
