@@ -4,23 +4,23 @@ A study trains each of its models with each of its seeds, in a folder a training
 videos that no training saw, with several lengths of memory. After an interrupt the same command goes on: what is
 trained stays trained, what is scored stays scored.
 
-Four models have the same network but for the temporal branch, and the same pictures in the same steps:
+The models have the same network but for the temporal branch, and the same pictures in the same steps:
 
-`frame-based`          has no temporal branch.
-`streaming`            has one, and sees in training what a memory would hold at each frame of a clip.
-`streaming, defect`    has one too, trained with the reference's defect: activation checkpointing runs every block
-                       twice and appends every frame twice, so that with the released recipe's memory of two frames
-                       the second frame finds the memory full, clears it, and sees itself alone. Just that is done
-                       here, without checkpointing: `memory_frames=1`, every frame of a clip sees itself. A test
-                       holds outputs and gradients against the reference's own arithmetic, checkpointed.
-`streaming, pretrained`  is `streaming` with another start, see below.
+frame-based   has no temporal branch.
+streaming     has one, and sees in training what a memory would hold at each frame of a clip.
+defect        has one too, trained with the reference's defect: activation checkpointing runs every block twice and
+              appends every frame twice, so that with the released recipe's memory of two frames the second frame
+              finds the memory full, clears it, and sees itself alone. Just that is done here, without checkpointing:
+              with `memory_frames=1` every frame of a clip sees itself. A test holds outputs and gradients against
+              the reference's own arithmetic, checkpointed.
+pretrained    is `streaming` with another start, see below; it is trained where `--models` names it.
 
 Where they start from decides what is compared. The first three start from the detector that comes with the package
 for single frames, trained on generated scenes; the temporal branches are new, as in the paper, which starts from an
 image model. So all three begin as one and the same function (but for a tenth of an untrained branch), and what sets
-them apart afterwards is what their branches saw. The fourth starts from the package's streaming detector, which had
-the same generated clips as that for single frames: here the branch has learnt before. The defect gets no such start,
-for a branch that was trained without the defect would hide it.
+them apart afterwards is what their branches saw. `pretrained` starts from the package's streaming detector, which had
+the same generated clips as that for single frames: here the branch has learnt before. The defect gets no such start:
+a branch that was trained without the defect would hide it.
 """
 
 from __future__ import annotations
@@ -52,13 +52,8 @@ Settings = Mapping[str, Any]
 OfMemory = dict[str, dict[str, float | None]]  # [frames remembered][score]
 Scores = dict[str, dict[str, OfMemory]]  # [model][seed]
 
-FRAME_BASED, STREAMING, DEFECT, PRETRAINED = (
-    "frame-based",
-    "streaming",
-    "streaming, defect",
-    "streaming, pretrained",
-)
-MODELS: dict[str, Settings] = {
+FRAME_BASED, STREAMING, DEFECT, PRETRAINED = "frame-based", "streaming", "defect", "pretrained"
+MODELS: dict[str, Settings] = {  # what each changes in the settings of a study
     FRAME_BASED: {"weights": str(demo.FRAME_BASED), "temporal": "none"},
     STREAMING: {"weights": str(demo.FRAME_BASED)},
     DEFECT: {"weights": str(demo.FRAME_BASED), "memory_frames": 1},
@@ -73,7 +68,7 @@ class Study:
 
     settings: Settings  # of all trainings, changes in the preset "demo"
     benchmark: str  # whose rules
-    models: Mapping[str, Settings] = field(default_factory=lambda: MODELS)  # what each changes in the settings
+    models: Mapping[str, Settings] = field(default_factory=lambda: MODELS)
     memory: int = 8  # frames remembered for the main scores: as many as a clip of the training has
     lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # frames remembered, for the curve
 
@@ -103,12 +98,15 @@ class Run:
         return f"{self.model}, seed {self.seed}"
 
 
-def runs(study: Study, seeds: Iterable[int], output: Path, train: Path, test: Path) -> list[Run]:
+def runs(
+    study: Study, models: Iterable[str], seeds: Sequence[int], output: Path, folders: Mapping[str, Path]
+) -> list[Run]:
     """Return all trainings, seed by seed, so that what an interrupt leaves can be compared."""
+    names = [model for model in study.models if model in models]
     return [
-        Run(study, model, seed, output / f"{model.replace(', ', '-')}-{seed}", train, test)
+        Run(study, model, seed, output / f"{model}-{seed}", folders["train"], folders["test"])
         for seed in seeds
-        for model in study.models
+        for model in names
     ]
 
 
@@ -179,6 +177,10 @@ def _number(value: float) -> float | None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what all studies are asked."""
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for data and trainings")
+    names = [FRAME_BASED, STREAMING, DEFECT]
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=names, metavar="NAME", help=f"default: {' '.join(names)}"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="default: 1 2 3")
     parser.add_argument(
         "--jobs", type=int, default=2, metavar="N", help="trainings at a time, a core each (default: 2)"
@@ -191,12 +193,12 @@ def carry_out_and_tell(
     study: Study, args: argparse.Namespace, folders: Mapping[str, Path], command: str
 ) -> dict[str, Any]:
     """Do all trainings of a study, print the tables, write what is asked for; return what was written."""
-    wanted = runs(study, args.seeds, args.output, folders["train"], folders["test"])
+    wanted = runs(study, args.models, args.seeds, args.output, folders)
     result = {
         "schema": 1,
         "machine": machine.describe("cpu", command),
         "settings": _told(study.settings),
-        "models": {model: _told(changes) for model, changes in study.models.items()},
+        "models": {model: _told(changes) for model, changes in study.models.items() if model in args.models},
         "benchmark": study.benchmark,
         "memory": study.memory,
         "scores": carry_out(wanted, args.jobs),

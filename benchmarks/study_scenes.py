@@ -23,7 +23,7 @@ from svm_ext.data.scenes import SceneConfig, SceneDataset
 
 SCENES = SceneConfig(size=(160, 256), statues=3)
 VISIBLE = 0.2  # share of a person that must be to be seen: others need not be found
-SEED, CLIPS = 7, 400  # of the training
+SEED, CLIPS = 7, 600  # of the training
 HELD_OUT, TEST_SCENES, TEST_FRAMES = (1 << 31) + 1000, 5, 120  # clips draw their seeds from smaller numbers
 STUDY = Study(
     settings={
@@ -31,7 +31,7 @@ STUDY = Study(
         "width_pixels": SCENES.size[1],
         "clip_frames": 8,
         "batch": 1,
-        "epochs": 2,
+        "epochs": 1,
         "learning_rate": 1e-3,
         "alpha_init": 0.1,
         "ema_horizon": 150.0,
