@@ -21,7 +21,7 @@ from svm_ext.data.export import write_scenes
 from svm_ext.data.rendered import render
 from svm_ext.data.scenes import SceneConfig, SceneDataset
 
-SCENES = SceneConfig(size=(160, 256), statues=3)
+SCENES = SceneConfig(size=(160, 256), statues=3, far=7.0)
 VISIBLE = 0.2  # share of a person that must be to be seen: others need not be found
 SEED, CLIPS = 7, 600  # of the training
 HELD_OUT, TEST_SCENES, TEST_FRAMES = (1 << 31) + 1000, 5, 120  # clips draw their seeds from smaller numbers
