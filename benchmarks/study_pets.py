@@ -5,7 +5,7 @@
 Frames 1 to 500 train, 501 to 795 test. What is compared, and from where it starts, is told in study.py. The folder
 of the data has the video, video_480x360.avi, and its ground truth, gt/gt_480x360.txt; both parts of it are written
 to the output as MOTChallenge folders. Boxes that the ground truth marks with 0 are neither trained with nor scored:
-the rules of MOT15. About forty minutes on two cores; after an interrupt the same command goes on.
+the rules of MOT15. About twenty minutes on two cores; after an interrupt the same command goes on.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ STUDY = Study(
         "sample": 0.25,  # of the frames starts a clip in an epoch
         "augment": False,  # the camera is the same
         "batch": 1,
-        "epochs": 3,
+        "epochs": 2,
         "learning_rate": 1e-3,
         "alpha_init": 0.1,
-        "ema_horizon": 100.0,
+        "ema_horizon": 70.0,
         "memory_frames": 32,
         "report_every": 25,
         "save_every": 25,
