@@ -28,11 +28,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +93,11 @@ class Run:
     train: Path  # folders of annotated videos
     test: Path
 
+    @property
+    def weights(self) -> Path:
+        """Where the training leaves the model."""
+        return self.folder / "model.safetensors"
+
     def __str__(self) -> str:
         return f"{self.model}, seed {self.seed}"
 
@@ -111,62 +115,67 @@ def runs(
 
 
 def carry_out(wanted: Sequence[Run], jobs: int) -> Scores:
-    """Train and score, `jobs` at a time with a core each; return all scores."""
-    found = {}
-    for run, scores in _done(wanted, jobs):
+    """Train and score, `jobs` at a time with a core each; return all scores.
+
+    First come all trainings and their scores with the memory of the study, then other lengths of memory.
+    """
+    for run, scores in _done(train_and_score, wanted, jobs):
         main = scores[str(run.study.memory)]
         told = "  ".join(f"{name} {main[name]:.3f}" for name in KEPT[:7] if main[name] is not None)
         print(f"{run}: {told}", flush=True)
-        found[run.model, run.seed] = scores
+    found = {(run.model, run.seed): scores for run, scores in _done(score_lengths, wanted, jobs)}
     return {
         model: {str(run.seed): found[model, run.seed] for run in wanted if run.model == model}
         for model in dict.fromkeys(run.model for run in wanted)
     }
 
 
-def _done(wanted: Sequence[Run], jobs: int) -> Iterable[tuple[Run, OfMemory]]:
+def _done(work: Callable[[Run], OfMemory], wanted: Sequence[Run], jobs: int) -> Iterable[tuple[Run, OfMemory]]:
     if jobs == 1:
-        yield from ((run, train_and_score(run)) for run in wanted)
+        yield from ((run, work(run)) for run in wanted)
         return
     # Fresh interpreters: a forked one would share the threads and locks of this one.
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        futures = {pool.submit(train_and_score, run): run for run in wanted}
+        futures = {pool.submit(work, run): run for run in wanted}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():  # else they would take up what waits already
+                worker.terminate()
             raise
 
 
 def train_and_score(run: Run) -> OfMemory:
-    """Do what is not done yet; what the training tells goes to FOLDER.log."""
+    """Train unless that is done, and score with the memory of the study; what the training tells goes to FOLDER.log."""
     config = run.study.config(run.model, run.seed, run.train)
-    weights = run.folder / "model.safetensors"
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    if not (weights.exists() and TrainConfig.load(run.folder / "config.yaml") == config):
-        start = time.monotonic()
+    if not (run.weights.exists() and TrainConfig.load(run.folder / "config.yaml") == config):
         with Path(f"{run.folder}.log").open("a") as log, contextlib.redirect_stderr(log):
             train(config, run.folder, resume=True)
-            print(f"trained in {time.monotonic() - start:.0f} s", file=log)
-    return scored(run, weights)
+    return score(run, [run.study.memory])
 
 
-def scored(run: Run, weights: Path) -> OfMemory:
-    """Return the scores with each length of memory; a model without one has the same with all."""
+def score_lengths(run: Run) -> OfMemory:
+    """Score with every length of memory; a model without one has the same score with all."""
+    remembers = run.study.remembers(run.model)
+    return score(run, [*run.study.lengths, run.study.memory] if remembers else [run.study.memory])
+
+
+def score(run: Run, lengths: Sequence[int]) -> OfMemory:
+    """Return the scores with these lengths of memory; those that are in FOLDER/scores.json are not taken again."""
     path = run.folder / "scores.json"
-    asked = {"benchmark": run.study.benchmark, "lengths": [*run.study.lengths], "memory": run.study.memory}
-    if path.exists() and (before := json.loads(path.read_text()))["asked"] == asked:
-        return before["scores"]
-    lengths = sorted({*run.study.lengths, run.study.memory}) if run.study.remembers(run.model) else [run.study.memory]
-    model, scores = load_model(weights).eval(), {}
-    for length in lengths:
+    scores: OfMemory = json.loads(path.read_text()) if path.exists() else {}
+    missing = [length for length in dict.fromkeys(lengths) if str(length) not in scores]
+    model = load_model(run.weights).eval() if missing else None
+    for length in missing:
         plan = MotPlan(length, rules=demo.RULES, benchmark=run.study.benchmark)
         combined = evaluate_mot(model, run.test, plan).as_dict()[COMBINED]
         scores[str(length)] = {name: _number(combined[name]) for name in KEPT}
-    with whole_file(path) as part:
-        part.write_text(json.dumps({"asked": asked, "scores": scores}, indent=1) + "\n")
-    return scores
+        with whole_file(path) as part:
+            part.write_text(json.dumps(scores, indent=1) + "\n")
+    return {str(length): scores[str(length)] for length in sorted({*lengths})}
 
 
 def _number(value: float) -> float | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,17 +30,17 @@ PARTS = {"train": range(1, 501), "test": range(501, 796)}  # frames, counted fro
 FPS = 7
 STUDY = Study(
     settings={
-        "height": 240,
-        "width_pixels": 320,
+        "height": 192,
+        "width_pixels": 256,
         "clip_frames": 8,
         "strides": (1,),
-        "sample": 0.25,  # of the frames starts a clip in an epoch
+        "sample": 0.15,  # of the frames starts a clip in an epoch
         "augment": False,  # the camera is the same
         "batch": 1,
         "epochs": 2,
         "learning_rate": 1e-3,
         "alpha_init": 0.1,
-        "ema_horizon": 70.0,
+        "ema_horizon": 50.0,
         "memory_frames": 32,
         "report_every": 25,
         "save_every": 25,
@@ -107,4 +108,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the trainings too, as Ctrl-C does
     main(sys.argv[1:])

@@ -255,7 +255,7 @@ def test_other_lengths_are_scored_again_without_training(
     monkeypatch.setattr(study, "train", lambda *_, **__: pytest.fail("trained again"))
     [run] = study.runs(of_folder(), [study.STREAMING], [1], output, folders)
     before = (run.folder / "scores.json").read_text()
-    scores = study.train_and_score(replace(run, study=replace(run.study, lengths=(1, 2, 3))))
+    scores = study.score_lengths(replace(run, study=replace(run.study, lengths=(1, 2, 3))))
     (run.folder / "scores.json").write_text(before)
     assert list(scores) == ["1", "2", "3"]
     assert scores["3"] == result["scores"][study.STREAMING]["1"]["3"]
