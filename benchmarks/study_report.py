@@ -10,11 +10,11 @@ from svm_ext._files import whole_file
 
 COLUMNS = ("AP50", "AP", "HOTA", "MOTA", "IDF1")
 CURVES = ("AP50", "HOTA")  # drawn and told over the length of the memory
-_COLOURS = ("0.45", "C0", "C3", "C2")
+_COLOURS = ("0.45", "C0", "C3", "C9", "C1")
 
 
 def values(result: dict[str, Any], model: str, score: str, memory: int | None = None) -> list[float]:
-    """Return a score of every seed; a model without memory has one for all lengths."""
+    """Return a score of every seed; a model that was scored once has one for all lengths."""
     of_seeds = result["scores"][model].values()
     return [_at(of_seed, memory or result["memory"])[score] for of_seed in of_seeds]
 
