@@ -152,7 +152,7 @@ def archs_serve(archs: tuple[str, ...], major: int, minor: int) -> bool:
 def _triton() -> BackEndStatus:
     ops = _ops_of("triton")
     if not ops:
-        reason = "needs Triton, found none; type `pip install triton`" if backend.announced() else _NEEDS_SCHEMAS
+        reason = backend.NO_TRITON if backend.announced() else _NEEDS_SCHEMAS
         return BackEndStatus("triton", False, False, reason)
     found = f"Triton {_triton_version()}, {len(ops)} ops, compiled at their first use"
     if "cpu" in backend.announced()["triton"].devices:
@@ -186,9 +186,7 @@ def _what_runs(kind: str, backends: dict[str, BackEndStatus]) -> str:
     status = backends[name]
     if not status:
         return f"nothing: {name} is not usable"
-    others = {backend.backend_for(kind, op) for op in backends["reference"].ops} - {name}
-    rest = "".join(f"; {other} for the rest" for other in others if backends[other])
-    return name if len(status.ops) == len(backends["reference"].ops) else f"{name}, for {', '.join(status.ops)}{rest}"
+    return name if len(status.ops) == len(backends["reference"].ops) else f"{name}, for {', '.join(status.ops)}"
 
 
 def _cpu_name() -> str:

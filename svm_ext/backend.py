@@ -15,6 +15,7 @@ import torch
 BACKENDS = ("auto", "cpu", "cuda", "triton", "reference")
 ANY_DEVICE = ("cpu", "cuda", "meta")
 
+NO_TRITON = "needs Triton, found none; type `pip install triton`"
 _REMEDY = 'svm_ext.use_backend("reference") runs every op in plain torch, slowly'
 
 
@@ -78,17 +79,13 @@ class use_backend:
         _selected = self._before
 
 
-def backend_for(device: torch.device | str, op: str | None = None) -> str:
-    """Return the name of the back end that takes the tensors of this device, in this op if one is named.
-
-    CUDA and Triton read the same memory: what the one does not carry, the other does.
-    """
+def backend_for(device: torch.device | str) -> str:
+    """Return the name of the back end that takes the tensors of this device."""
     if _selected != "auto":
         return _selected
     kind = torch.device(device).type
     if kind == "cuda":
-        cuda = _announced.get("cuda")
-        return "cuda" if cuda and (op is None or op in cuda.ops) else "triton"
+        return "cuda" if "cuda" in _announced else "triton"
     return "cpu"
 
 
@@ -96,7 +93,7 @@ def ops_for(op: str, tensor: torch.Tensor) -> Any:
     """Return the namespace of `torch.ops` that runs this op on the device of this tensor."""
     if tensor.is_cpu and _selected == "auto":
         return torch.ops.svm_ext  # the C++ library carries every op for the CPU; a call must not cost more than the op
-    name = backend_for(tensor.device, op)
+    name = backend_for(tensor.device)
     backend = _announced.get(name)
     if backend is None or op not in backend.ops or tensor.device.type not in backend.devices:
         raise NotImplementedError(_reason(op, name, tensor.device.type))
@@ -106,10 +103,9 @@ def ops_for(op: str, tensor: torch.Tensor) -> Any:
 def _reason(op: str, name: str, kind: str) -> str:
     """Say in one line why this back end does not run this op on this kind of device."""
     backend = _announced.get(name)
-    if backend is None and name == "triton":
-        return f"{op}: the back end 'triton' needs Triton, found none; type `pip install triton`; {_REMEDY}"
     if backend is None:
-        return f"{op}: the back end {name!r} is not part of this installation; {_REMEDY}"
+        why = NO_TRITON if name == "triton" else "is not part of this installation"
+        return f"{op}: the back end {name!r} {why}; {_REMEDY}"
     if op not in backend.ops:
         return f"{op}: the back end {name!r} does not carry this op yet; {_REMEDY}"
     return f"{op}: the back end {name!r} takes {' and '.join(backend.devices)} tensors, got {kind}; {_REMEDY}"
