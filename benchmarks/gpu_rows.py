@@ -243,10 +243,7 @@ def _tensors(level: Any) -> list[Tensor]:
 
 def _triton(scale: Scale) -> Iterator[Found]:
     """The other back end, on the same rows."""
-    carried = backend.announced()["triton"].ops
-    for op, name in (("memory_attend", "memory_attend"), ("stream_step", "stream_step_")):
-        if name not in carried:
-            continue
+    for op in ("memory_attend", "stream_step"):
         with svm_ext.use_backend("triton"):
             found = run_entry(
                 entry(op, scale.shape(scale.units[0], scale.frames)), scale.plan, scale.device, {"copy", "sdpa"}
