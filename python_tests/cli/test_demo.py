@@ -14,7 +14,7 @@ from svm_ext.models.registry import load_model
 from svm_ext.train.demo import HELD_OUT, MODELS, score
 
 FRAMES = 6
-NAMES = ["with its memory", "memory switched off", "frame-based model"]
+NAMES = list(demo.CONTENDERS)
 
 
 def run(*arguments: object) -> int:
@@ -113,14 +113,14 @@ def test_an_interrupt_leaves_a_whole_video(
 
 @pytest.mark.slow
 def test_the_shipped_model_tracks_on_scenes_it_never_saw_and_uses_its_memory() -> None:
-    streaming = score(demo.STREAMING, demo.MEMORY, frames=200)
+    streaming, *others = (score(*contender, frames=200) for contender in demo.CONTENDERS.values())
     assert len(HELD_OUT) >= 5
     assert streaming.tracks["MOTA"] >= 0.78
     assert streaming.tracks["HOTA"] >= 0.66
     assert streaming.ap50 >= 0.90
-    for others in (score(demo.STREAMING, {"frames": 1}, frames=200), score(demo.FRAME_BASED, frames=200)):
-        assert streaming.ap50_hard > others.ap50_hard
-        assert streaming.tracks["MOTA"] > others.tracks["MOTA"]
+    for other in others:
+        assert streaming.ap50_hard > other.ap50_hard
+        assert streaming.tracks["MOTA"] > other.tracks["MOTA"]
 
 
 @pytest.mark.slow

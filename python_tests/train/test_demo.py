@@ -97,6 +97,19 @@ def test_scores_come_from_scenes_that_were_held_out(
     assert scores.memory_bytes > 0
 
 
+def test_the_weights_in_the_package_can_be_scored_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(demo, "HELD_OUT", [100])
+    monkeypatch.setattr(demo.score, "__defaults__", (None, 3))
+    assert demo.main(["--score"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith(name) for line, name in zip(lines, scenes.CONTENDERS, strict=True)] == [True] * 3
+    with pytest.raises(SystemExit):
+        demo.main(["--score", "--install"])
+
+
 def test_the_preset_is_the_recipe() -> None:
     config = config_from("demo")
     assert config.size == scenes.MODEL_SIZE

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,6 @@ examples:
   svm-ext demo                        writes demo/demo.mp4, .txt and .json
   svm-ext demo --seed 5 --output five another street, with other people
 """
-_STREAMING, _OFF, _FRAMES = "with its memory", "memory switched off", "frame-based model"
 _COLUMNS = ("HOTA", "MOTA", "IDF1", "IDSW", "FP", "FN", "AP50", "AP50 hard", "fps", "memory")
 
 
@@ -35,13 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Track, write the video, and tell how well it went."""
     from ..data import demo
+    from ..data.scenes import FPS
 
     if args.frames < 1:
-        raise ValueError(f"--frames: expected at least 1, got {args.frames}; 25 are a second")
+        raise ValueError(f"--frames: expected at least 1, got {args.frames}; {FPS:g} are a second")
     if args.output.exists() and not args.output.is_dir():
         raise ValueError(f"--output: expected a folder, got {args.output}, which is a file; choose another")
+    from ..evaluate.scenes import demo_trial
+
     scene = demo.demo_scene(args.seed)
-    trials = _trials()
+    trials = {name: demo_trial(*contender) for name, contender in demo.CONTENDERS.items()}
     _tell_start(scene, trials, args)
     with _one_thread():
         people = _follow(scene, trials, args)
@@ -64,30 +66,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _trials() -> dict[str, SceneTrial]:
-    """Return what is compared: the model as it is, the same without memory, and one trained without."""
-    from ..data import demo
-    from ..evaluate.scenes import SceneTrial
-    from ..models.registry import load_model
-
-    streaming, frame_based = load_model(demo.STREAMING).eval(), load_model(demo.FRAME_BASED).eval()
-    how = dict(visible=demo.VISIBLE, rules=demo.RULES)
-    return {
-        _STREAMING: SceneTrial(streaming, memory=demo.MEMORY, **how),
-        _OFF: SceneTrial(streaming, memory={"frames": 1}, **how),  # the present frame is all that is in it
-        _FRAMES: SceneTrial(frame_based, **how),
-    }
-
-
 def _tell_start(scene: Scene, trials: dict[str, SceneTrial], args: argparse.Namespace) -> None:
     """Say what is about to happen."""
     from ..backend import backend_for
+    from ..data.scenes import FPS
 
     height, width = scene.config.size
-    print(f"scene    {args.frames} frames of {width}x{height}, {args.frames / 25:.1f} s of a generated street")
-    print(f"model    {_described(trials[_STREAMING].model)}, trained on other scenes by svm_ext.train.demo")
+    print(f"scene    {args.frames} frames of {width}x{height}, {args.frames / FPS:.1f} s of a generated street")
+    print(f"model    {_described(_shown(trials).model)}, trained on other scenes by svm_ext.train.demo")
     print(f"runs on  cpu, back end {backend_for('cpu')}")
     print(f"writes   {args.output}", flush=True)
+
+
+def _shown(of_contenders: dict[str, Any]) -> Any:
+    """Return what belongs to the first contender, whose tracks are drawn."""
+    return next(iter(of_contenders.values()))
 
 
 def _described(model: nn.Module) -> str:
@@ -98,6 +91,7 @@ def _described(model: nn.Module) -> str:
 
 def _follow(scene: Scene, trials: dict[str, SceneTrial], args: argparse.Namespace) -> int:
     """Show every frame to every model as it comes, and return how many people came by."""
+    from ..data.scenes import FPS
     from ..stream.draw import Annotator
     from ..stream.writer import MotWriter, VideoWriter
     from ._progress import FrameProgress
@@ -107,12 +101,12 @@ def _follow(scene: Scene, trials: dict[str, SceneTrial], args: argparse.Namespac
     for trial in trials.values():
         trial.begin()
     with contextlib.ExitStack() as stack:
-        video = stack.enter_context(VideoWriter(args.output / "demo.mp4", 25.0))
+        video = stack.enter_context(VideoWriter(args.output / "demo.mp4", FPS))
         text = stack.enter_context(MotWriter(args.output / "demo.txt"))
         stack.callback(progress.clear)
         for frame in scene.frames(0, args.frames):
             results = {name: trial.step(frame) for name, trial in trials.items()}
-            shown = results[_STREAMING]
+            shown = _shown(results)
             video.write(annotator.draw(shown, 1000 / shown.timing.total), shown.time)
             text.write(shown)
             people.update(frame.people.tolist())
@@ -120,34 +114,17 @@ def _follow(scene: Scene, trials: dict[str, SceneTrial], args: argparse.Namespac
     return len(people)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One line of the table."""
-
-    name: str
-    cells: tuple[str, ...]
-
-    @classmethod
-    def of(cls, name: str, scores: SceneScores) -> _Row:
-        """Format the scores of one run."""
-        tracks = scores.tracks
-        return cls(
-            name,
-            (
-                *(f"{tracks[column]:.3f}" for column in _COLUMNS[:3]),
-                *(f"{tracks[column]}" for column in _COLUMNS[3:6]),
-                f"{scores.ap50:.3f}",
-                f"{scores.ap50_hard:.3f}",
-                f"{scores.frames_per_second:.1f}",
-                f"{scores.memory_bytes / 1e6:.1f} MB",
-            ),
-        )
-
-    def line(self) -> str:
-        """Return it under the columns' names."""
-        return f"{self.name:20}" + "".join(
-            f"{cell:>{_width(column)}}" for column, cell in zip(_COLUMNS, self.cells, strict=True)
-        )
+def _row(name: str, scores: SceneScores) -> str:
+    """Return one line of the table."""
+    cells = (
+        *(f"{scores.tracks[column]:.3f}" for column in _COLUMNS[:3]),
+        *(f"{scores.tracks[column]}" for column in _COLUMNS[3:6]),
+        f"{scores.ap50:.3f}",
+        f"{scores.ap50_hard:.3f}",
+        f"{scores.frames_per_second:.1f}",
+        f"{scores.memory_bytes / 1e6:.1f} MB",
+    )
+    return f"{name:20}" + "".join(f"{cell:>{_width(name)}}" for name, cell in zip(_COLUMNS, cells, strict=True))
 
 
 def _width(column: str) -> int:
@@ -158,11 +135,11 @@ def _tell_scores(scores: dict[str, SceneScores], people: int, visible: float) ->
     """Print the table, and what its columns mean."""
     print(f"\n{'':20}" + "".join(f"{column:>{_width(column)}}" for column in _COLUMNS))
     for name, found in scores.items():
-        print(_Row.of(name, found).line())
-    tracks, hard = scores[_STREAMING].tracks, scores[_STREAMING].hard
-    print(f"\n{people} people, {tracks['GT_Dets']} boxes.")
+        print(_row(name, found))
+    shown = _shown(scores)
+    print(f"\n{people} people, {shown.tracks['GT_Dets']} boxes.")
     print(f"Of whom less than {visible:.0%} is to be seen need not be found.")
-    print(f"AP50 hard: average precision on the {hard} boxes of people half hidden or blurred.")
+    print(f"AP50 hard: average precision on the {shown.hard} boxes of people half hidden or blurred.")
 
 
 def _write_scores(scores: dict[str, SceneScores], args: argparse.Namespace) -> None:

@@ -15,6 +15,12 @@ VISIBLE = 0.2  # share of a person that must be to be seen: others need not be f
 TRAINING_SEED = 1024
 RULES = TrackerRules(high=0.5, low=0.1, init=0.5, confirm=2, match_tentative=0.1, match_high=0.02)
 MEMORY = {"frames": 8}
+# What is compared: a file of weights, and its memory; of one frame means the present one alone.
+CONTENDERS: dict[str, tuple[Path, dict[str, int] | None]] = {
+    "with its memory": (STREAMING, MEMORY),
+    "memory switched off": (STREAMING, {"frames": 1}),
+    "frame-based model": (FRAME_BASED, None),
+}
 _HELD_OUT = 1 << 31  # training draws its seeds and its streets from smaller numbers
 # No statues: every figure is a person, so that also a model that sees single frames can tell. The camera loses its
 # focus more than usual. Training shows more people, nearer, and more of them behind things: more to learn from a frame.

@@ -20,6 +20,7 @@ import torch
 
 from ._scenes import picture
 from ._scenes.camera import Camera
+from ._scenes.cast import FPS as FPS
 from ._scenes.cast import Cast, statues
 from ._scenes.dice import CLIPS, Dice
 from ._scenes.stage import stage

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ..data.scenes import SceneFrame
+from ..data import demo
+from ..data.scenes import FPS, SceneFrame
+from ..models.registry import load_model
 from ..stream.results import FrameResult
 from ..stream.session import StreamSession
 from ..stream.sources import Frame
 from ..tracking import TrackerRules
 from .ap import AveragePrecision
+from .preprocess import PEDESTRIAN
 from .table import TrackTable
 from .tracks import COMBINED, evaluate_tracks
 
-FPS = 25.0  # frames a second of generated scenes
-_PEDESTRIAN, _DISTRACTOR = 1, 8  # MOTChallenge's classes
+_DISTRACTOR = 8  # one of the classes that preprocessing takes for distractors
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,13 @@ class SceneTrial:
         self._rows = []
 
 
+def demo_trial(weights: Path, memory: Mapping[str, Any] | None) -> SceneTrial:
+    """Return the trial of one of the demo's contenders."""
+    return SceneTrial(load_model(weights).eval(), visible=demo.VISIBLE, rules=demo.RULES, memory=memory)
+
+
 def truth(frames: list[SceneFrame], visible: float) -> TrackTable:
     """Return the people of a scene; of whom less than `visible` is to be seen is marked as a distractor."""
     table = TrackTable.from_frames([frame.ids for frame in frames], [frame.boxes for frame in frames])
     seen = np.concatenate([np.empty(0, np.float32), *(frame.visibility for frame in frames)])  # [N]
-    return replace(table, label=np.where(seen >= visible, _PEDESTRIAN, _DISTRACTOR))
+    return replace(table, label=np.where(seen >= visible, PEDESTRIAN, _DISTRACTOR))

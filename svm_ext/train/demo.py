@@ -4,8 +4,9 @@
 
 Three rounds, each with 12,800 new frames: short clips to learn what people look like, then longer ones with more to
 remember, and a last short round. The streaming detector and a frame-based one are trained alike, each on one core, and
-scored on scenes that neither has seen; an hour on two idle cores. With `--install` their weights take the place of
-those in the package. After an interrupt the same command goes on.
+scored on scenes that neither has seen; about an hour on two idle cores. With `--install` their weights take the place
+of those in the package. After an interrupt the same command goes on. With `--score` nothing is trained, and the
+package's weights are scored.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from ..data import demo
 from ..data.rendered import render
-from ..evaluate.scenes import SceneScores, SceneTrial
+from ..evaluate.scenes import SceneScores, demo_trial
 from ..models.registry import load_model
 from ..models.weights import save_model
 
@@ -86,7 +87,7 @@ def ship(trained: Path, path: Path) -> Path:
 
 def score(weights: Path, memory: dict[str, int] | None = None, frames: int = 200) -> SceneScores:
     """Score a detector on scenes that no training has seen."""
-    trial = SceneTrial(load_model(weights).eval(), visible=demo.VISIBLE, rules=demo.RULES, memory=memory)
+    trial = demo_trial(weights, memory)
     for number in HELD_OUT:
         trial.begin()
         for frame in demo.demo_scene(number).frames(0, frames):
@@ -101,20 +102,26 @@ def _tell_drawing(done: int) -> None:
 
 def _tell(name: str, scores: SceneScores) -> None:
     told = "  ".join(f"{key} {scores.tracks[key]:.3f}" for key in ("MOTA", "HOTA", "IDF1"))
-    print(f"{name:12} {told}  AP50 {scores.ap50:.3f}  half hidden or blurred {scores.ap50_hard:.3f}", flush=True)
+    print(f"{name:20} {told}  AP50 {scores.ap50:.3f}  half hidden or blurred {scores.ap50_hard:.3f}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, score, and install where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for clips and trainings")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--output", type=Path, metavar="DIR", help="folder for clips and trainings")
+    wanted.add_argument("--score", action="store_true", help="only score the weights in the package")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
     args = parser.parse_args(arguments)
-    for name, path in train(args.output).items():
-        _tell(name, score(path, demo.MEMORY if name == "streaming" else None))
-        if args.install:
-            MODELS[name][0].parent.mkdir(exist_ok=True)
-            MODELS[name][0].write_bytes(path.read_bytes())
+    if args.score and args.install:
+        parser.error("--install: expected --output with it, got --score, which trains nothing")
+    trained = {} if args.score else {MODELS[name][0]: path for name, path in train(args.output).items()}
+    for name, (shipped, memory) in demo.CONTENDERS.items():
+        _tell(name, score(trained.get(shipped, shipped), memory))
+    if args.install:
+        for shipped, path in trained.items():
+            shipped.parent.mkdir(exist_ok=True)
+            shipped.write_bytes(path.read_bytes())
     return 0
 
 
