@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/clip_lines.h"
 #include "cpu/memory_attend.h"
@@ -59,9 +60,10 @@ inline LineSoftmax weigh(float* row, KeyRange range, float scale, float padding_
   return found;
 }
 
-// One unit's clip.
-struct ClipUnit {
-  const ClipParams& params;
+// One unit's clip, in a forward or a backward.
+template <class Params>
+struct ClipUnitOf {
+  const Params& params;
   UnitIndex at;
   UnitShape shape;
   PaddedToken padded;
@@ -69,11 +71,39 @@ struct ClipUnit {
 
   ClipTokens tokens(const ClipView& view) const { return {view, at}; }
   float scale() const { return static_cast<float>(params.scale) * kLog2e; }
-  bool for_backward() const { return params.out_column.data != nullptr; }
-  float* lse(int t, bool of_rows) const {
-    return static_cast<float*>(params.lse) + clip_lse_offset(params.shape, at, t) + (of_rows ? shape.tokens() : 0);
+  auto lse(int t, bool of_rows) const {
+    constexpr bool kReadOnly = std::is_same_v<decltype(Params::lse), const void*>;
+    auto* numbers = static_cast<std::conditional_t<kReadOnly, const float, float>*>(params.lse);
+    return numbers + clip_lse_offset(params.shape, at, t) + (of_rows ? shape.tokens() : 0);
   }
 };
+
+struct ClipUnit : ClipUnitOf<ClipParams> {
+  bool for_backward() const { return params.out_column.data != nullptr; }
+};
+
+// Unit by unit: `attend(format, unit, line, next)` for each of its lines, with the format that suits the line and the
+// line that comes then, and at the end `pad(unit, frame, token)` for all tokens beyond the picture.
+template <class Bf16Format, class Unit, class Params, class Attend, class Pad>
+inline void over_clip_units(const Params& p, int64_t begin, int64_t end, Attend attend, Pad pad) {
+  const ClipShape& c = p.shape;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const UnitIndex at = unit_index(unit, c.windows, c.heads);
+    const UnitShape s = unit_shape(c.side, c.dim, p.padding.real, at.window);
+    alignas(64) float bias[2 * kMaxDim];
+    const UnitLines lines{s};
+    const Unit u{p, at, s, padded_token(p.padding, at.head, s.dim, bias),
+                 LineRoom::take(thread_scratch<1>(), lines, static_cast<int>(c.clip_frames))};
+    for (int i = 0; i < lines.count(); ++i) {
+      const Line line = lines.line(i), next = lines.line(i + 1 < lines.count() ? i + 1 : i);
+      with_line_format<Bf16Format>(p.q.dtype, line, [&](auto format) { attend(format, u, line, next); });
+    }
+    if (s.rows == s.side && s.columns == s.side) continue;
+    for (int t = 0; t < c.clip_frames; ++t)
+      for (int token = 0; token < s.tokens(); ++token)
+        if (token / s.side >= s.rows || token % s.side >= s.columns) pad(u, t, token);
+  }
+}
 
 // The results of a frame's queries in one line: in the column plane they wait, in the row plane they are complete.
 inline void finish_frame(const ClipUnit& u, const Line& line, int t, const LinePadding& padding,
@@ -135,39 +165,20 @@ inline void attend_line(const ClipUnit& u, const Line& line, const Line& next) {
   }
 }
 
-// Tokens beyond the picture give 0.
-inline void zero_padded(const ClipUnit& u) {
-  for (int t = 0; t < u.params.shape.clip_frames; ++t) {
-    const TokenRows out = u.tokens(u.params.out).frame(t), out_column = u.tokens(u.params.out_column).frame(t);
-    for (int token = 0; token < u.shape.tokens(); ++token) {
-      if (token / u.shape.side < u.shape.rows && token % u.shape.side < u.shape.columns) continue;
-      write_zero_token(out, token, u.shape.dim);
-      if (!u.for_backward()) continue;
-      write_zero_token(out_column, token, u.shape.dim);
-      u.lse(t, false)[token] = u.lse(t, true)[token] = kMinusInfinity;
-    }
-  }
-}
-
-template <class Bf16Format>
-inline void clip_attend_unit(const ClipParams& p, int64_t unit) {
-  const ClipShape& c = p.shape;
-  const UnitIndex at = unit_index(unit, c.windows, c.heads);
-  const UnitShape s = unit_shape(c.side, c.dim, p.padding.real, at.window);
-  alignas(64) float bias[2 * kMaxDim];
-  const UnitLines lines{s};
-  const ClipUnit u{p, at, s, padded_token(p.padding, at.head, s.dim, bias),
-                   LineRoom::take(thread_scratch<1>(), lines, static_cast<int>(c.clip_frames))};
-  for (int i = 0; i < lines.count(); ++i) {
-    const Line line = lines.line(i), next = lines.line(i + 1 < lines.count() ? i + 1 : i);
-    with_line_format<Bf16Format>(p.q.dtype, line, [&](auto format) { attend_line<decltype(format)>(u, line, next); });
-  }
-  if (s.rows < s.side || s.columns < s.side) zero_padded(u);
+// A token beyond the picture gives 0.
+inline void write_beyond(const ClipUnit& u, int t, int token) {
+  write_zero_token(u.tokens(u.params.out).frame(t), token, u.shape.dim);
+  if (!u.for_backward()) return;
+  write_zero_token(u.tokens(u.params.out_column).frame(t), token, u.shape.dim);
+  u.lse(t, false)[token] = u.lse(t, true)[token] = kMinusInfinity;
 }
 
 template <class Bf16Format>
 inline void clip_attend(const ClipParams& p, int64_t begin, int64_t end) {
-  for (int64_t unit = begin; unit < end; ++unit) clip_attend_unit<Bf16Format>(p, unit);
+  const auto attend = [](auto format, const ClipUnit& u, const Line& line, const Line& next) {
+    attend_line<decltype(format)>(u, line, next);
+  };
+  over_clip_units<Bf16Format, ClipUnit>(p, begin, end, attend, write_beyond);
 }
 
 }  // namespace svm::cpu::SVM_ISA

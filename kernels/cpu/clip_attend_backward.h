@@ -9,21 +9,7 @@
 
 namespace svm::cpu::SVM_ISA {
 
-// One unit's clip.
-struct ClipBackwardUnit {
-  const ClipBackwardParams& params;
-  UnitIndex at;
-  UnitShape shape;
-  PaddedToken padded;
-  LineRoom room;
-
-  ClipTokens tokens(const ClipView& view) const { return {view, at}; }
-  float scale() const { return static_cast<float>(params.scale) * kLog2e; }
-  const float* lse(int t, bool of_rows) const {
-    return static_cast<const float*>(params.lse) + clip_lse_offset(params.shape, at, t) +
-           (of_rows ? shape.tokens() : 0);
-  }
-};
+using ClipBackwardUnit = ClipUnitOf<ClipBackwardParams>;
 
 // What one query's padded tokens have to do with it: their weight and its gradient.
 struct PaddingGradient {
@@ -118,29 +104,14 @@ inline void attend_line_backward(const ClipBackwardUnit& u, const Line& line, co
 }
 
 template <class Bf16Format>
-inline void clip_attend_backward_unit(const ClipBackwardParams& p, int64_t unit) {
-  const ClipShape& c = p.shape;
-  const UnitIndex at = unit_index(unit, c.windows, c.heads);
-  const UnitShape s = unit_shape(c.side, c.dim, p.padding.real, at.window);
-  alignas(64) float bias[2 * kMaxDim];
-  const UnitLines lines{s};
-  const ClipBackwardUnit u{p, at, s, padded_token(p.padding, at.head, s.dim, bias),
-                           LineRoom::take(thread_scratch<1>(), lines, static_cast<int>(c.clip_frames))};
-  for (int i = 0; i < lines.count(); ++i) {
-    const Line line = lines.line(i), next = lines.line(i + 1 < lines.count() ? i + 1 : i);
-    with_line_format<Bf16Format>(p.q.dtype, line,
-                                 [&](auto format) { attend_line_backward<decltype(format)>(u, line, next); });
-  }
-  for (int t = 0; t < c.clip_frames; ++t) {
-    const TokenRows dq = u.tokens(p.dq).frame(t);
-    for (int token = 0; token < s.tokens(); ++token)
-      if (token / s.side >= s.rows || token % s.side >= s.columns) write_zero_token(dq, token, s.dim);
-  }
-}
-
-template <class Bf16Format>
 inline void clip_attend_backward(const ClipBackwardParams& p, int64_t begin, int64_t end) {
-  for (int64_t unit = begin; unit < end; ++unit) clip_attend_backward_unit<Bf16Format>(p, unit);
+  const auto attend = [](auto format, const ClipBackwardUnit& u, const Line& line, const Line& next) {
+    attend_line_backward<decltype(format)>(u, line, next);
+  };
+  const auto pad = [](const ClipBackwardUnit& u, int t, int token) {
+    write_zero_token(u.tokens(u.params.dq).frame(t), token, u.shape.dim);
+  };
+  over_clip_units<Bf16Format, ClipBackwardUnit>(p, begin, end, attend, pad);
 }
 
 }  // namespace svm::cpu::SVM_ISA
