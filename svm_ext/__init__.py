@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .models.detections import Detections
     from .models.registry import create_model, list_models, load_model
     from .models.weights import load_weights, save_model
+    from .stream.recognize import recognize
     from .stream.session import StreamSession
     from .stream.sources import open_source
     from .stream.track import track
@@ -39,6 +40,7 @@ __all__ = [
     "load_weights",
     "open_source",
     "ops",
+    "recognize",
     "save_model",
     "track",
     "use_backend",
@@ -56,6 +58,7 @@ _HOME = {  # name -> module that defines it
     "load_model": ".models.registry",
     "load_weights": ".models.weights",
     "open_source": ".stream.sources",
+    "recognize": ".stream.recognize",
     "save_model": ".models.weights",
     "track": ".stream.track",
     "use_backend": ".backend",

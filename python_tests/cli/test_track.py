@@ -16,7 +16,9 @@ import torch
 
 import svm_ext
 from svm_ext.cli import main, track
+from svm_ext.models.detector import Detector
 from svm_ext.models.weights import save_model
+from svm_ext.stream import models as stream_models
 from svm_ext.stream import track as stream_track
 from svm_ext.stream.sources import open_source
 from svm_ext.stream.writer import VideoWriter
@@ -398,7 +400,7 @@ def test_help_shows_examples_and_groups(capsys) -> None:
 
 
 def test_what_help_says_is_so() -> None:
-    assert track.MODEL == stream_track._RELEASED
+    assert stream_models._RELEASED[Detector] == track.MODEL
 
 
 def test_few_flags() -> None:

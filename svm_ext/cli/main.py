@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": "track people through a generated street: no download, no GPU, half a minute",
     "info": "say what was built, what was found, and which back end runs",
     "track": "follow what a detector finds in videos, cameras and addresses",
+    "recognize": "tell what happens in videos, cameras and addresses",
     "eval": "score results against ground truth",
     "train": "train a model: on generated scenes, or on your own videos",
     "convert": "turn MOT17, CrowdHuman or MOTSynth into COCO files",

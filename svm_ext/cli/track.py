@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ._arguments import add_live, add_where, device_of, require_weights, setting, tell_model
+from ._signals import Interrupts
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..stream.results import FrameResult
-    from ..stream.session import StreamSession
     from ..stream.sources import Source
     from ..stream.track import Tracking
     from ._progress import FrameProgress
@@ -55,17 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change the model's or the tracker's settings"
     )
-    where = parser.add_argument_group("where it runs")
-    where.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: the GPU if there is one)")
-    where.add_argument("--backend", metavar="NAME", help="auto, cpu, cuda, triton or reference (default: auto)")
+    where = add_where(parser)
     where.add_argument("--memory-dtype", choices=tuple(_MEMORY_TYPES), help="type of the memory (default: the model's)")
-    live = parser.add_argument_group("live sources")
-    live.add_argument(
-        "--live",
-        choices=("latest", "all"),
-        default="latest",
-        help="a camera that is faster than the model loses frames (default), or waits; files never lose any",
-    )
+    add_live(parser)
     out = parser.add_argument_group("results")
     out.add_argument("--output", type=Path, default=Path("tracks"), metavar="DIR", help="folder (default: tracks)")
     out.add_argument("--overwrite", action="store_true", help="replace results that are there")
@@ -81,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     from ..stream.session import StreamSession
     from ..stream.track import Tracking, close_all, open_sources, split_settings
 
-    settings = dict(_setting(text) for text in args.set)
+    settings = dict(setting(text, "memory_frames=16") for text in args.set)
     rules, coast, overrides = split_settings(settings)
-    _require_weights(args)
+    require_weights(args)
     with contextlib.ExitStack() as stack:
         stack.enter_context(use_backend(args.backend) if args.backend else contextlib.nullcontext())
         sources = open_sources(args.source)
@@ -94,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         session = StreamSession(model, size=args.size, rules=rules, memory=_memory(args), coast=coast)
         tracking = stack.enter_context(Tracking(sources, session, args.live))
         unread.pop_all()  # from here on each source belongs to the thread that reads it
-        _tell_start(args, sources, model, session)
+        _tell_start(args, sources, model)
         _follow(tracking, outputs, args)
     return 0
 
@@ -125,27 +117,11 @@ class Outputs:
         return [path for path in (self.video, self.text, self.lines) if path is not None]
 
 
-def _require_weights(args: argparse.Namespace) -> None:
-    if args.weights and args.random_weights:
-        raise ValueError("--random-weights: expected no --weights beside it, got both; leave one out")
-    if not args.weights and not args.random_weights:
-        raise ValueError(
-            "--weights: expected a file, got none, and a model with random weights finds nothing useful;"
-            " add --weights FILE, or --random-weights to try the speed"
-        )
-    if args.weights and not Path(args.weights).is_file():
-        raise FileNotFoundError(f"--weights: expected a file of weights, got none at {args.weights}; check the name")
-
-
 def _model(args: argparse.Namespace, overrides: dict[str, Any]) -> nn.Module:
     """Build the detector on its device."""
-    import torch
-
     from ..stream.track import find_model
 
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device: expected a device that is there, got {device}; torch finds no GPU")
+    device = device_of(args)
     named = args.model or args.weights or MODEL
     model, _ = find_model(named, args.weights if args.model else None, **overrides)
     return model.to(device).eval()
@@ -157,19 +133,11 @@ def _memory(args: argparse.Namespace) -> dict[str, Any]:
     return {"dtype": getattr(torch, _MEMORY_TYPES[args.memory_dtype])} if args.memory_dtype else {}
 
 
-def _tell_start(args: argparse.Namespace, sources: dict[str, Source], model: nn.Module, session: StreamSession) -> None:
+def _tell_start(args: argparse.Namespace, sources: dict[str, Source], model: nn.Module) -> None:
     """Say what was found, before the work."""
-    from ..backend import backend_for
-
     for source in sources.values():
         print(f"source   {source}")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    weights = args.weights or "RANDOM: it finds nothing useful, but is as fast as a trained one"
-    print(
-        f"model    {args.model or type(model).__name__}, {parameters / 1e6:.1f} million parameters, weights {weights}"
-    )
-    device = next(model.parameters()).device
-    print(f"runs on  {device}, back end {backend_for(device)}")
+    tell_model(args, model)
     print(f"writes   {args.output}", flush=True)
 
 
@@ -182,12 +150,13 @@ def _follow(tracking: Tracking, outputs: dict[str, Outputs], args: argparse.Name
     tally = Tally()
     state = "interrupted"
     try:
-        with _terminated_like_interrupted(), contextlib.ExitStack() as stack:
+        with Interrupts() as interrupts, contextlib.ExitStack() as stack:
             sinks = {name: stack.enter_context(Sink(it, tracking, name, args)) for name, it in outputs.items()}
             for result in tracking:
-                tally.add(result, tracking.session.nbytes)
-                sinks[result.stream].write(result, progress.rate)
-                progress.step(_line_of(tracking, tally, result, args))
+                with interrupts.held():
+                    tally.add(result, tracking.session.nbytes)
+                    sinks[result.stream].write(result, progress.rate)
+                    progress.step(_line_of(tracking, tally, result, args))
         state = "done"
     except Exception:
         state = "failed"
@@ -272,24 +241,6 @@ def _sum_up(state: str, tracking: Tracking, outputs: dict[str, Outputs], progres
         print(f"wrote {path}")
 
 
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let a polite kill end the work as Ctrl-C does, so that the files are whole then too."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # only the main thread may say so
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _sides(text: str) -> tuple[int, int]:
     try:
         long, short = (int(side) for side in text.lower().split("x"))
@@ -298,12 +249,3 @@ def _sides(text: str) -> tuple[int, int]:
     if min(long, short) < 32:
         raise argparse.ArgumentTypeError(f"expected two sides of at least 32 pixels, like 1440x800, got {text!r}")
     return max(long, short), min(long, short)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    import yaml
-
-    name, found, value = text.partition("=")
-    if not found or not name:
-        raise ValueError(f"--set: expected FIELD=VALUE, got {text!r}; write for example memory_frames=16")
-    return name.strip().replace("-", "_"), yaml.safe_load(value)

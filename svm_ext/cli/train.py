@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from ._arguments import setting
+
 EXAMPLES = """\
 examples:
   svm-ext train mot --output runs/scenes                        on generated scenes, from nothing
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = mot.add_argument_group("what to train")
     what.add_argument("--config", default="scenes", metavar="FILE|PRESET", help="scenes (default), mot17, or YAML")
     what.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of training or model"
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a setting of training or model"
     )
     what.add_argument("--show", action="store_true", help="print the settings as YAML, and train nothing")
     where = mot.add_argument_group("where to")
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, or show what would be trained."""
     from ..train.config import config_from
 
-    config = config_from(args.config).with_settings(dict(_setting(text) for text in args.set))
+    config = config_from(args.config).with_settings(dict(setting(text, "batch=8") for text in args.set))
     if args.show:
         print(config)
         return 0
@@ -54,12 +56,3 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     print(f"weights: {train(config, args.output, resume=args.resume)}")
     return 0
-
-
-def _setting(text: str) -> tuple[str, object]:
-    import yaml
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ValueError(f"--set: expected NAME=VALUE, got {text!r}; write for example batch=8")
-    return name, yaml.safe_load(value)

@@ -15,6 +15,7 @@ from ..memory import StreamMemory
 from ..tracking import TrackerBank, TrackerRules
 from .prepare import SIZE, Fit, fit, prepare
 from .results import FrameResult, Timing
+from .slots import Slots
 from .sources import Frame
 
 
@@ -68,20 +69,22 @@ class StreamSession:
         if stream in self._streams:
             raise ValueError(f"stream: expected a new name, got {stream!r}, which is open; close it or reset it")
         how = fit(size, self.size, self._multiple)
-        room = self._rooms.setdefault(how.image_size, _Room(how.image_size))
-        self._streams[stream] = _Stream(how, room, room.enter())
+        if how.image_size not in self._rooms:
+            self._rooms[how.image_size] = _Room(how.image_size, self.model, self.rules, self._memory)
+        room = self._rooms[how.image_size]
+        self._streams[stream] = _Stream(how, room, room.slots.enter())
 
     def close(self, stream: Hashable) -> None:
         """Forget a stream; its place goes to the next that is opened."""
         found = self._streams.pop(self._known(stream))
-        found.room.leave(found.slot)
-        if found.room.empty:
+        found.room.slots.leave(found.slot)
+        if found.room.slots.empty:
             del self._rooms[found.room.image_size]
 
     def reset(self, stream: Hashable) -> None:
         """Forget what a stream has seen: its next frame is a first one, its ids start at 1 again."""
         found = self._streams[self._known(stream)]
-        found.room.reset(found.slot)
+        found.room.slots.reset(found.slot)
         found.seen = 0
 
     def remembered(self, stream: Hashable) -> tuple[int, int]:
@@ -107,7 +110,7 @@ class StreamSession:
         """Take one batch through the model and the trackers."""
         streams = [self._streams[stream] for stream in frames]
         slots = [stream.slot for stream in streams]
-        room.furnish(self.model, self.rules, self._memory)
+        room.furnish()
         times = [time.perf_counter()]
         batch = self._batch(room, streams, frames.values())  # [B, 3, H, W]
         times.append(time.perf_counter())
@@ -166,49 +169,23 @@ def own_size(model: nn.Module) -> tuple[int, int]:
 class _Room:
     """The memory and the trackers of all streams with one prepared size; a stream has the same slot in both."""
 
-    def __init__(self, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self, image_size: tuple[int, int], model: nn.Module, rules: TrackerRules, options: dict[str, Any]
+    ) -> None:
         self.image_size = image_size
         self.memory: StreamMemory | None = None
         self.trackers: TrackerBank | None = None
         self.frames = 0
         self._evict = ""
-        self._taken: set[int] = set()
+        self.slots = Slots(
+            lambda streams: model.new_memory(streams, image_size, **options),
+            lambda streams: TrackerBank(streams, rules),
+        )
 
-    @property
-    def empty(self) -> bool:
-        """Tell whether no stream is left."""
-        return not self._taken
-
-    def enter(self) -> int:
-        """Return the slot of a new stream."""
-        slot = next(slot for slot in range(len(self._taken) + 1) if slot not in self._taken)
-        self._taken.add(slot)
-        return slot
-
-    def leave(self, slot: int) -> None:
-        """Give a slot back, empty."""
-        self.reset(slot)
-        self._taken.remove(slot)
-
-    def reset(self, slot: int) -> None:
-        """Forget what is in a slot; one that came after the last step has nothing to forget."""
-        if self.memory is not None and slot < self.memory.streams:
-            self.memory.reset([slot])
-            self.trackers.reset([slot])
-
-    def furnish(self, model: nn.Module, rules: TrackerRules, options: dict[str, Any]) -> None:
-        """Make memory and trackers as large as the slots require; what the old ones hold moves over."""
-        needed = max(self._taken) + 1
-        before, trackers = self.memory, self.trackers
-        if before is not None and before.streams >= needed:
-            return
-        self.memory = model.new_memory(needed, self.image_size, **options)
-        self.trackers = TrackerBank(needed, rules)
+    def furnish(self) -> None:
+        """Make memory and trackers as large as the slots require."""
+        self.memory, self.trackers = self.slots.things()
         self.frames, self._evict = self.memory.frames, self.memory.evict
-        if before is not None:
-            old = list(range(before.streams))
-            self.memory.restore(before.snapshot(), old)
-            self.trackers.restore(trackers.snapshot(), old)
 
     def remembered(self, seen: int) -> int:
         """Return how many frames the memory holds after so many."""
