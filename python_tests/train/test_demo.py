@@ -22,8 +22,8 @@ QUICK = dict(
 )
 
 
-def few_scenes(number: int = 0) -> SceneDataset:
-    return SceneDataset(number, SceneConfig(size=(192, 288)), clip_frames=2, length=2, min_visibility=0.2)
+def few_scenes(number: int = 0, clips: int = 2) -> SceneDataset:
+    return SceneDataset(number, SceneConfig(size=(192, 288)), clip_frames=2, length=min(clips, 2), min_visibility=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_shipped_weights_are_the_trained_ones_in_half_precision(trained: tuple[P
             expected = value.half() if value.is_floating_point() else value
             assert torch.equal(shipped[key], expected)
         config = DetectorConfig.from_dict(read_config(path)["config"])
-        assert config.picture_size == (192, 128)
+        assert config.picture_size == (240, 160)
         assert next(load_model(path).parameters()).dtype == torch.float32
 
 
@@ -112,7 +112,9 @@ def test_the_weights_in_the_package_can_be_scored_alone(
 
 def test_the_preset_is_the_recipe() -> None:
     config = config_from("demo")
-    assert config.size == scenes.MODEL_SIZE
+    rounds = [config.with_settings(changes) for _, changes in demo.ROUNDS]
+    assert rounds[-1].size == scenes.MODEL_SIZE
+    assert all(it.size[0] * scenes.MODEL_SIZE[1] == it.size[1] * scenes.MODEL_SIZE[0] for it in rounds)
     assert config.seed == scenes.TRAINING_SEED
     assert config.clip_frames <= scenes.training_scenes().clip_frames
     assert config.detector.backbone.temporal == "stream"

@@ -2,11 +2,11 @@
 
     python -m svm_ext.train.demo --output runs/demo
 
-Three rounds, each with 12,800 new frames: short clips to learn what people look like, then longer ones with more to
-remember, and a last short round. The streaming detector and a frame-based one are trained alike, each on one core, and
-scored on scenes that neither has seen; about an hour on two idle cores. With `--install` their weights take the place
-of those in the package. After an interrupt the same command goes on. With `--score` nothing is trained, and the
-package's weights are scored.
+Three rounds, each with new clips of 8 frames: short parts of 1,600 to learn what people look like, then 1,600 whole
+ones with more to remember, then 1,200 in larger pictures, the size that the models see later. The streaming detector
+and a frame-based one are trained alike, each on one core, and scored on scenes that neither has seen; about an hour on
+two idle cores. With `--install` their weights take the place of those in the package. After an interrupt the same
+command goes on. With `--score` nothing is trained, and the package's weights are scored.
 """
 
 from __future__ import annotations
@@ -24,25 +24,37 @@ from ..data.rendered import render
 from ..evaluate.scenes import SceneScores, demo_trial
 from ..models.registry import load_model
 from ..models.weights import save_model
+from .config import config_from
 
 # What is trained: where the package has its weights, and what it changes in the preset.
 MODELS = {"streaming": (demo.STREAMING, {}), "frame_based": (demo.FRAME_BASED, {"temporal": "none"})}
-# What each round changes in the preset.
-ROUNDS: tuple[dict[str, Any], ...] = (
-    {},
-    {"clip_frames": 8, "epochs": 5, "learning_rate": 1e-3},
-    {"clip_frames": 8, "epochs": 1, "learning_rate": 6e-4, "ema_horizon": 400.0},
+# Of each round: how many clips it draws, and what it changes in the preset.
+ROUNDS: tuple[tuple[int, dict[str, Any]], ...] = (
+    (1600, {}),
+    (1600, {"clip_frames": 8, "epochs": 5, "learning_rate": 1e-3}),
+    (
+        1200,
+        {
+            "height": demo.MODEL_SIZE[0],
+            "width_pixels": demo.MODEL_SIZE[1],
+            "clip_frames": 8,
+            "epochs": 1,
+            "learning_rate": 8e-4,
+            "ema_horizon": 300.0,
+        },
+    ),
 )
-HELD_OUT = range(100, 106)  # scenes; `svm-ext demo` shows number 3
+HELD_OUT = range(100, 112)  # scenes; `svm-ext demo` shows number 3
 
 
 def train(output: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Path]:
     """Train both detectors, each in a process of its own, and return their files of weights."""
     output = output.resolve()
     before: dict[str, dict[str, Any]] = {name: {} for name in MODELS}
-    for number, of_round in enumerate(ROUNDS):
+    for number, (length, of_round) in enumerate(ROUNDS):
         clips = output / f"clips-{number}"
-        render(demo.training_scenes(number), clips, size=demo.MODEL_SIZE, workers=2, told=_tell_drawing)
+        size = config_from("demo").with_settings(of_round).size
+        render(demo.training_scenes(number, length), clips, size=size, workers=2, told=_tell_drawing)
         started = {
             output / f"{name}-{number}": {**of_round, **of_model, **before[name], **(changes or {}), "data": clips}
             for name, (_, of_model) in MODELS.items()
