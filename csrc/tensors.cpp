@@ -10,6 +10,10 @@ namespace {
 constexpr int kMaxRank = 6;
 
 PoolView columns_view(const Arg& k, const Arg& v, const Arg& cursor) {
+  SVM_CHECK(
+      k.dtype != aoti_torch_dtype_float8_e4m3fn(),
+      "k_pool: expected float32, bfloat16 or float64 on the CPU, got float8_e4m3fn; make a bfloat16 pool, or call "
+      "svm_ext.use_backend(\"reference\")");
   SVM_CHECK(k.rank == 8,
             "k_pool: expected the CPU's 8 dimensions [S, W, H, n, T, D/g, n, g], got shape %s; make a pool on the CPU",
             shape_text(k).c_str());

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from svm_ext.ops import _check, _padding, _pool, reference
+from svm_ext.ops import _check, _fp8, _padding, _pool, reference
 
 Append = Callable[..., None]  # takes the arguments of the op's schema
 
@@ -74,7 +74,7 @@ class Memory:
         self.pools = _pool.empty_pool(case.size, case.pool_type, device, "tokens")
         for pool in self.pools:
             pool.fill_(float("nan"))
-        self.cursor = _pool.empty_cursor(case.size, device)
+        self.cursor = _pool.empty_cursor(case.size, device, case.pool_type)
         self.step = torch.zeros(case.size.streams, dtype=torch.int64, device=device)
         self.streams = None if case.streams is None else torch.tensor(case.streams, dtype=torch.int64, device=device)
         self.real = None if case.real is None else torch.tensor(case.real, dtype=torch.int32, device=device)
@@ -90,7 +90,7 @@ class Memory:
         real = _padding.real_or_all(self.real, windows, side, self.cursor.device)
         inside = _padding.inside(real, side)  # [W, n, n]
         inside = inside[:, None, :, None, :, None]  # [W, H, n, T, n, D]
-        return [self.cursor, *(pool.masked_fill(~inside, 0) for pool in self.pools)]
+        return [self.cursor, *(_fp8.raw(pool).masked_fill(~inside, 0) for pool in self.pools)]
 
 
 def check(append: Append, case: Case, device: torch.device) -> None:
