@@ -11,7 +11,7 @@ namespace svm {
 CudaFrame::CudaFrame(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cursor,
                      const std::optional<Tensor>& streams, const std::optional<Tensor>& real)
     : Frame(k_pool, v_pool, cursor, streams, real, PoolLayout::kTokens) {
-  check_cuda_dtype(pool.k);
+  if (pool.view.dtype != Dtype::kFloat8) check_cuda_dtype(pool.k);
   check_count("k_pool", pool.units(rows.batch), pool.view.side, pool.view.dim);
 }
 

@@ -32,6 +32,7 @@ class Case:
 
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
+FP8 = torch.float8_e4m3fn
 PLAIN = Case()
 CASES = [
     *(replace(PLAIN, frame_type=f, pool_type=p, strides="qkv") for f in TYPES for p in TYPES),
@@ -47,6 +48,19 @@ CASES = [
     replace(PLAIN, streams=(2, 0)),
     replace(PLAIN, streams=(1,), evict="fifo", real=((4, 4), (2, 3))),
     replace(PLAIN, streams=()),
+]
+CODED = replace(PLAIN, pool_type=FP8, frame_type=torch.bfloat16)
+FP8_CASES = [
+    *(replace(CODED, frame_type=f, evict=evict, strides="qkv") for f in TYPES for evict in ("merge", "fifo", "clear")),
+    *(replace(CODED, size=CODED.size._replace(frames=frames), evict="merge") for frames in (1, 2, 5)),
+    replace(CODED, strides="odd"),
+    replace(CODED, size=CODED.size._replace(side=7, dim=5)),
+    replace(CODED, size=CODED.size._replace(side=14, dim=64, streams=1, windows=1)),
+    replace(CODED, real=((4, 2), (3, 4))),
+    replace(CODED, real=((0, 4), (1, 1)), strides="qkv"),
+    replace(CODED, streams=(2, 0)),
+    replace(CODED, streams=(1,), evict="fifo", real=((4, 4), (2, 3))),
+    replace(CODED, streams=()),
 ]
 
 
@@ -108,9 +122,28 @@ def check(append: Append, case: Case, device: torch.device) -> None:
             memory.step[-1] += frame % 2
 
 
-def check_ignored(append: Append, device: torch.device) -> None:
+# What a frame of fp8 may be multiplied with: nothing, no number, the ends of the exponents and beyond.
+SIZES = (1.0, 0.0, 1e30, 3e38, 1e-30, 1e-38, 1e-44, float("inf"), float("nan"), 57344.0)
+
+
+def check_sizes(append: Append, evict: str, device: torch.device) -> None:
+    """Append frames of all sizes to a pool of fp8, one head at a time, and compare the pools bit for bit."""
+    case = replace(CODED, frame_type=torch.float32, evict=evict, size=CODED.size._replace(streams=1))
+    generator = torch.Generator().manual_seed(9)
+    ours, theirs = Memory(case, device), Memory(case, device)
+    for size in (*SIZES, *reversed(SIZES)):
+        k, v = new_frame(case, generator, device)
+        k[:, 0, :, 3] *= size
+        v[:, 1] *= size
+        for memory, op in ((ours, append), (theirs, reference.memory_append_)):
+            memory.append(op, k, v)
+            memory.step += 1
+        assert_same(ours, theirs)
+
+
+def check_ignored(append: Append, device: torch.device, pool_type: torch.dtype = torch.float32) -> None:
     """Hand over values that nobody can check on a GPU: ids out of range, old steps, broken cursors write nothing."""
-    case = replace(PLAIN, streams=(0, 7, -1, 2))
+    case = replace(PLAIN, pool_type=pool_type, streams=(0, 7, -1, 2))
     generator = torch.Generator().manual_seed(2)
     memory, expected = Memory(case, device), Memory(replace(case, streams=(0, 2)), device)
     frame = new_frame(case, generator, device)

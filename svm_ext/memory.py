@@ -48,7 +48,7 @@ class StreamMemory:
     tensor.
 
     `dtype` is what the memory is made of, whatever q, k and v are: float32, bfloat16, float16 (GPU) or
-    float64 (CPU). float8_e4m3fn (with `use_backend("reference")`) halves bfloat16 once more: every
+    float64 (CPU). float8_e4m3fn (CUDA, or `use_backend("reference")`) halves bfloat16 once more: every
     frame of a head has a power of two of its own for K and one for V. Frames are rounded when they are
     appended and when they merge, to 4 significant bits.
     """

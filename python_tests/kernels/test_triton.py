@@ -15,7 +15,7 @@ import append_cases
 import helpers
 import svm_ext
 import triton_cases
-from helpers import BF16, FP8, FP32, FP64, STRIDED
+from helpers import BF16, FP32, FP64, STRIDED
 from svm_ext import backend, ops, use_backend
 from svm_ext.ops import _check, _reference_nms, _triton, reference
 from triton_cases import DEVICE, FP16, INTERPRETED, SCALE, check_attend, placed, there
@@ -313,19 +313,6 @@ def test_what_the_kernels_do_not_take_is_told_in_one_line(change, message):
         lambda: ops.stream_step_(*memory.pools, q, q, q, memory.step),
     ):
         with pytest.raises(ValueError, match=message.replace("q: expected float", "(q|k): expected float")):
-            call()
-
-
-def test_an_fp8_pool_is_refused_with_the_alternatives():
-    size = helpers.size(streams=1, windows=1, heads=1, dim=16)
-    memory, q = placed(helpers.filled_memory(size, [1], FP8, "tokens")), helpers.tokens(size).to(DEVICE)
-    message = r'got float8_e4m3fn; make a bfloat16 pool, or call svm_ext.use_backend\("reference"\)$'
-    for call in (
-        lambda: ops.memory_attend(q, *memory.pools),
-        lambda: ops.memory_append_(*memory.pools, q, q, memory.step),
-        lambda: ops.stream_step_(*memory.pools, q, q, q, memory.step),
-    ):
-        with pytest.raises(ValueError, match="k_pool: expected float32, bfloat16 or float16 for Triton, " + message):
             call()
 
 

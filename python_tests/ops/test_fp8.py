@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -277,6 +278,17 @@ def test_compiles_whole_and_once():
     torch._dynamo.reset()
 
 
+def test_vmap_over_queries_and_memories():
+    """X memories of one stream each are one memory of X streams: their exponents come along."""
+    memories = [helpers.filled_memory(SIZE._replace(streams=1), [4], FP8) for _ in range(3)]
+    pools = [torch.stack(tensors) for tensors in zip(*(memory.pools for memory in memories), strict=True)]
+    q = torch.stack([helpers.tokens(SIZE, batch=1) for _ in range(3)])
+    with use_backend("reference"):
+        found = torch.vmap(lambda q, *pools: ops.memory_attend(q, *pools, scale=SCALE))(q, *pools)
+        for x, memory in enumerate(memories):
+            torch.testing.assert_close(found[x], ops.memory_attend(q[x], *memory.pools, scale=SCALE))
+
+
 def new_memory(dtype: torch.dtype = FP8, **changes: object) -> StreamMemory:
     options = dict(layers=2, streams=3, windows=2, heads=2, head_dim=8, window=3, frames=3) | changes
     return StreamMemory(**options, dtype=dtype)
@@ -354,10 +366,16 @@ def test_frames_of_and_what_is_told():
     assert memory.nbytes == pools + cursors + step
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+REFUSALS = {
+    "svm_ext": "k_pool: expected float32, bfloat16 or float64 on the CPU, got float8_e4m3fn;",
+    "svm_ext_triton": "k_pool: expected float32, bfloat16 or float16 for Triton, got float8_e4m3fn;",
+}
+
+
+@pytest.mark.parametrize("namespace", REFUSALS)
 @pytest.mark.parametrize("op", ["memory_append_", "memory_attend", "memory_attend_backward", "stream_step_"])
-def test_the_cpu_kernels_refuse_it_with_the_alternatives(op, layout):
-    memory, x = helpers.filled_memory(SIZE, [1, 3, 5], FP8, layout), helpers.tokens(SIZE)
+def test_other_kernels_refuse_it_with_the_alternatives(op, namespace):
+    memory, x = helpers.filled_memory(SIZE, [1, 3, 5], FP8, "tokens"), helpers.tokens(SIZE)
     before = [_fp8.raw(tensor).clone() for tensor in memory.pools]
     lse, attend = torch.randn(6, 2, 2, 16), (None, None, None, None)
     arguments = {
@@ -366,14 +384,17 @@ def test_the_cpu_kernels_refuse_it_with_the_alternatives(op, layout):
         "memory_attend_backward": (x, x, *memory.pools, *attend, x, x, lse, SCALE),
         "stream_step_": (*memory.pools, x, x, x, memory.step, *attend, SCALE, 0),
     }[op]
-    message = (
-        "k_pool: expected float32, bfloat16 or float64 on the CPU, got float8_e4m3fn;"
-        ' make a bfloat16 pool, or call svm_ext.use_backend\\("reference"\\)$'
-    )
-    with pytest.raises(ValueError, match=message):
-        getattr(torch.ops.svm_ext, op)(*arguments)
+    remedy = ' make a bfloat16 pool, or call svm_ext.use_backend("reference")'
+    with pytest.raises(ValueError, match=f"^{re.escape(REFUSALS[namespace] + remedy)}$"):
+        getattr(getattr(torch.ops, namespace), op)(*arguments)
     for now, old in zip(memory.pools, before, strict=True):
         helpers.assert_same(_fp8.raw(now), old)
+
+
+def test_a_memory_on_the_cpu_is_told_so_at_its_first_frame():
+    memory = new_memory()
+    with pytest.raises(ValueError, match="k_pool: expected float32, bfloat16 or float64 on the CPU"):
+        memory.append(0, *torch.randn(2, 6, 2, 9, 8))
 
 
 @pytest.mark.parametrize(

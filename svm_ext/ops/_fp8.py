@@ -5,7 +5,8 @@ A number is its code times 2^exponent. The exponent is the one that brings the g
 back ends read the same bits; a finer scale would gain next to nothing, for e4m3 is floating itself. It is
 2^-117 .. 2^118: within that every number is normal in fp32 and bf16, and the sum of two is finite; what is larger
 saturates. A frame of zeros has the exponent 0. A frame with a number that is not finite is NaN as a whole, told by
-an exponent of its own: nothing hides, and numbers that are finite cost nothing for it.
+an exponent of its own: nothing hides, and numbers that are finite cost nothing for it. The kernels' side of this is
+kernels/include/svm/fp8.h.
 """
 
 from __future__ import annotations
