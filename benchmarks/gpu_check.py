@@ -173,9 +173,10 @@ def exercise() -> None:
     import svm_ext.ops  # noqa: F401  loads them
 
     attends = [Attend(windows=2, real=((14, 9), (3, 14))), Attend(side=7, dim=128), Attend(side=5, dim=40)]
-    for case in attends:
+    for case in [*attends, *(dataclasses.replace(case, pool=torch.float8_e4m3fn) for case in attends)]:
         cuda_cases.check_attend(ops, case, gpu)
-    append_cases.check(ops.memory_append_, append_cases.PLAIN, gpu)
+    for case in (append_cases.PLAIN, append_cases.CODED):
+        append_cases.check(ops.memory_append_, case, gpu)
     for evict in ("merge", "clear"):
         sized = LITTLE.size._replace(streams=1, frames=2, side=7)
         cuda_cases.check_steps(ops, dataclasses.replace(LITTLE, size=sized, evict=evict), gpu)

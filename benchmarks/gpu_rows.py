@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 import svm_ext
-from svm_ext import backend
-from svm_ext.bench import machine, refcheck, report
+from svm_ext import backend, ops
+from svm_ext.bench import inputs, machine, refcheck, report
 from svm_ext.bench.case import Case, Contender, Room, Shape, short_name
 from svm_ext.bench.cases import entry, memory_attend, stream_step
 from svm_ext.bench.measure import Plan, Timing, cpu_clock, cuda_clock, interleave
 from svm_ext.bench.rows import Failure, Row, run_entry
 from svm_ext.bench.targets import Target
+from svm_ext.ops import _pool
 
 # (comparison, limit, unit)
 GOALS = {
@@ -30,11 +31,13 @@ GOALS = {
     "attend over flex": (">=", 5.0, "x"),
     "step over attend": ("<=", 1.08, "x"),
     "attend in a graph": ("<=", 12.0, "us"),
+    "fp8 pool over bf16": (">=", 1.5, "x"),
     "clip both ways over eager": (">=", 8.0, "x"),
     "model, frames a second": (">=", 100.0, "1/s"),
     "model, full memory over 1 frame": ("<=", 1.25, "x"),
 }
 _CALLS = 20  # of one graph
+_FP8_PRECISION = 0.06  # of an attend with a pool of fp8 against one of bf16, root mean squares
 _PRECISION = 0.1  # of a bf16 model against the same with plain torch's attention, relative to the largest number
 
 Found = Row | Target | Failure
@@ -73,7 +76,7 @@ def results(scale: Scale, command: str) -> report.Results:
 
 def measure(scale: Scale) -> Iterator[Found]:
     """Measure everything, each as it comes; what fails leaves the rest alone."""
-    parts = [_attend, _step, _few, _clip, _model]
+    parts = [_attend, _step, _few, _fp8, _clip, _model]
     triton = backend.announced().get("triton")
     if triton and scale.device in triton.devices:
         parts.append(_triton)
@@ -162,6 +165,43 @@ def _few(scale: Scale) -> Iterator[Found]:
             yield _target("attend in a graph", _size(shape), us, scale)
         else:
             yield _told("step in a graph", _size(shape), us, "us", scale)
+
+
+def _fp8(scale: Scale) -> Iterator[Found]:
+    """The same frames in a pool of fp8 and in one of bf16: half of the bytes, and codes to make numbers of."""
+    what, shape = "fp8 pool over bf16", scale.shape(scale.units[0], scale.frames)
+    if (name := backend.backend_for(scale.device)) == "triton":
+        yield _target(what, _size(shape), None, scale, "needs the CUDA kernels")
+        return
+    name = "reference" if name == "cpu" else name
+    memory, (q, _, _) = inputs.memory(shape), inputs.frame(shape)
+    coded = _in_fp8(memory)
+
+    def attend(some: inputs.Memory, by: str) -> Tensor:
+        with svm_ext.use_backend(by):
+            return ops.memory_attend(q, *some.pools)
+
+    runs = {"fp8": lambda: attend(coded, name), "bf16": lambda: attend(memory, "auto")}
+    found, right = (run().float() for run in runs.values())
+    error = ((found - right).square().mean() / right.square().mean()).sqrt().item()
+    if not error <= _FP8_PRECISION:
+        raise refcheck.WrongResultError(f"fp8: {error:.2g} off, allowed {_FP8_PRECISION:g}; it is not measured")
+    timings = _turns({kind: Contender(kind, run) for kind, run in runs.items()}, scale)
+    fp8, bf16 = timings["fp8"].ms, timings["bf16"].ms
+    yield _target(what, _size(shape), bf16 / fp8, scale, f"{bf16:.4g} over {fp8:.4g} ms, results {error:.1%} apart")
+
+
+def _in_fp8(memory: inputs.Memory) -> inputs.Memory:
+    """Return a full memory with the same frames in fp8."""
+    size, device = _pool.size_of(memory.k), memory.k.device
+    pools = _pool.empty_pool(size, torch.float8_e4m3fn, device)
+    cursor = _pool.empty_cursor(size, device, torch.float8_e4m3fn)
+    cursor[..., :2] = memory.cursor
+    for stream in range(size.streams):
+        row = torch.tensor([stream], device=device)
+        for new, old, exponents in zip(pools, (memory.k, memory.v), _pool.exponents_of(pools[0], cursor), strict=True):
+            _pool.write_slots(new, row, _pool.read_slots(old, row, size.frames), exponents)
+    return inputs.Memory(*pools, cursor, memory.step)
 
 
 def _told(what: str, size: str, measured: float, unit: str, scale: Scale) -> Target:

@@ -24,6 +24,11 @@ ClipShape clip_shape(const Arg& q, int64_t memory_frames, int64_t evict) {
   return {q.sizes[0], q.sizes[1], q.sizes[2], q.sizes[3], side, q.sizes[5], memory_frames, evict_of(evict)};
 }
 
+ClipView strided(const Arg& arg) {
+  const int64_t* stride = arg.strides;
+  return {arg.data, dtype_of(arg), stride[0], stride[1], stride[2], stride[3], stride[4], stride[5]};
+}
+
 ClipView clip_view(const Arg& arg, const Arg& q, const ClipShape& shape) {
   check_same_device(arg, q);
   check_like(arg, q);
@@ -35,15 +40,14 @@ ClipView clip_view(const Arg& arg, const Arg& q, const ClipShape& shape) {
                {"n*n", shape.side * shape.side},
                {"D", shape.dim}},
               "all tensors of a clip have q's shape");
-  const int64_t* stride = arg.strides;
-  return {arg.data, dtype_of(arg), stride[0], stride[1], stride[2], stride[3], stride[4], stride[5]};
+  return strided(arg);
 }
-
-}  // namespace
 
 ClipView clip_view(const char* name, const Tensor& tensor, const Arg& q, const ClipShape& shape) {
   return clip_view(Arg(name, tensor), q, shape);
 }
+
+}  // namespace
 
 ClipParams clip_params(const Arg& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& real,
                        const std::optional<Tensor>& pad_k, const std::optional<Tensor>& pad_v, double scale,
@@ -82,13 +86,19 @@ ClipBackwardParams clip_backward_params(const ClipParams& forward, const Arg& q,
   return params;
 }
 
-Tensor new_clip(const Arg& q) {
-  return new_transposed(q, {q.sizes[0], q.sizes[1], q.sizes[2], q.sizes[3], q.sizes[4], q.sizes[5]});
+Tensor new_clip(const Arg& q, ClipView& view) {
+  Tensor clip = new_transposed(q, {q.sizes[0], q.sizes[1], q.sizes[2], q.sizes[3], q.sizes[4], q.sizes[5]});
+  view = strided(Arg("out", clip));
+  return clip;
 }
 
-Tensor new_clip_lse(const Arg& q, const ClipShape& shape) {
-  return new_tensor(q, lse_dtype(q),
-                    {shape.batch, shape.clip_frames, shape.windows, shape.heads, 2, shape.side * shape.side});
+Saved new_results(const Arg& q, ClipParams& params, bool for_backward) {
+  Tensor out = new_clip(q, params.out);
+  if (!for_backward) return {std::move(out), std::nullopt, std::nullopt};
+  Tensor out_column = new_clip(q, params.out_column);
+  Tensor lse = new_tensor(q, lse_dtype(q), {q.sizes[0], q.sizes[1], q.sizes[2], q.sizes[3], 2, q.sizes[4]});
+  params.lse = lse.data_ptr();
+  return {std::move(out), std::move(out_column), std::move(lse)};
 }
 
 }  // namespace svm

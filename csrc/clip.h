@@ -12,9 +12,9 @@ ClipParams clip_params(const Arg& q, const Tensor& k, const Tensor& v, const std
 ClipBackwardParams clip_backward_params(const ClipParams& forward, const Arg& q, const Tensor& dout, const Tensor& out,
                                         const Tensor& out_column, const Tensor& lse);
 
-// A new output of q's shape and type, a new log-sum-exp, and a view.
-Tensor new_clip(const Arg& q);
-Tensor new_clip_lse(const Arg& q, const ClipShape& shape);
-ClipView clip_view(const char* name, const Tensor& tensor, const Arg& q, const ClipShape& shape);
+// A new output of q's shape and type, and its view.
+Tensor new_clip(const Arg& q, ClipView& view);
+// All that an attend returns; the views go to `params`.
+Saved new_results(const Arg& q, ClipParams& params, bool for_backward);
 
 }  // namespace svm

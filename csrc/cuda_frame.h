@@ -1,35 +1,26 @@
-// The arguments of one frame's ops on the GPU, checked as far as the CPU can see: shapes, types and devices. Values lie
-// on the GPU, and the kernels ignore those that make no sense.
+// One frame's ops on the GPU, checked as far as the CPU can see: shapes, types and devices. Values lie on the GPU, and
+// the kernels ignore those that make no sense.
 #pragma once
 
 #include <vector>
 
 #include "cuda/launch.h"
-#include "tensors.h"
+#include "frame.h"
 
 namespace svm {
 
-struct CudaFrame {
+class CudaFrame final : public Frame {
+ public:
   CudaFrame(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cursor, const std::optional<Tensor>& streams,
             const std::optional<Tensor>& real);
 
-  PoolArgs pool;
-  Rows rows;
-  const int32_t* real;
+ private:
+  void check_frame(const Arg& tokens) const override;
+  void check_query(const Arg& q, const std::optional<Tensor>& pad_k) const override;
+  void check_values(const AppendParams&) const override {}
 };
 
 void check_cuda_dtype(const Arg& arg);
-
-AppendParams append_params(const CudaFrame& frame, const Tensor& k, const Tensor& v, const Tensor& step, int64_t evict);
-
-// Everything but the outputs.
-AttendParams attend_params(const CudaFrame& frame, const Arg& q, const std::optional<Tensor>& pad_k,
-                           const std::optional<Tensor>& pad_v, double scale);
-
-// A new output [B*W, H, N, D] of q's type, and its view.
-Tensor new_frame(const CudaFrame& frame, const Arg& q);
-TokenView frame_view(const CudaFrame& frame, const Tensor& tensor, Dtype dtype);
-
 // The kernels count these in 32 bits.
 void check_count(const char* name, int64_t units, int64_t side, int64_t dim);
 void check_head_dim(const char* name, int64_t dim);

@@ -2,72 +2,88 @@
 
 namespace svm {
 
-CpuFrame::CpuFrame(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cursor,
-                   const std::optional<Tensor>& streams, const std::optional<Tensor>& real)
-    : pool(k_pool, v_pool, cursor, PoolLayout::kColumns),
+Frame::Frame(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cursor, const std::optional<Tensor>& streams,
+             const std::optional<Tensor>& real, PoolLayout layout)
+    : pool(k_pool, v_pool, cursor, layout),
       rows(rows_of(streams, pool)),
-      real(real_of(real, pool.k, pool.view.windows)) {
-  check_streams(rows, pool.view);
-  check_cursor(rows, pool.view);
-  check_real(this->real, pool.view.windows, pool.view.side);
-}
+      real(real_of(real, pool.k, pool.view.windows)) {}
 
-const cpu::Kernels& CpuFrame::kernels(Dtype io) const {
-  return cpu::kernels_for(pool.view.dtype, io, pool.view.side, pool.view.dim);
-}
-
-double CpuFrame::append_operations() const {
-  const double numbers_moved = 2.0 * static_cast<double>(pool.view.side * pool.view.side * pool.view.dim);
-  return 8.0 * numbers_moved;  // moving one costs as much as several operations on it
-}
-
-double CpuFrame::attend_operations() const {
-  const PoolView& view = pool.view;
-  return 8.0 * static_cast<double>(view.side * view.side * view.side * view.frames * view.dim);
-}
-
-AppendParams append_params(const CpuFrame& frame, const Tensor& k, const Tensor& v, const Tensor& step, int64_t evict) {
+AppendParams Frame::append_params(const Tensor& k, const Tensor& v, const Tensor& step, int64_t evict) const {
   const Arg key("k", k);
   const Arg value("v", v);
   AppendParams params;
-  params.pool = frame.pool.view;
-  params.k = token_view(key, frame.pool, frame.rows.batch);
-  params.v = token_view(value, frame.pool, frame.rows.batch);
-  check_cpu_dtype(key, frame.pool.view.dtype);
+  params.pool = pool.view;
+  params.k = token_view(key, pool, rows.batch);
+  params.v = token_view(value, pool, rows.batch);
+  check_frame(key);
   check_like(value, key);
-  params.step = step_of(step, frame.pool);
-  params.streams = frame.rows.streams;
-  params.batch = frame.rows.batch;
-  params.real = frame.real;
+  params.step = step_of(step, pool);
+  params.streams = rows.streams;
+  params.batch = rows.batch;
+  params.real = real;
   params.evict = evict_of(evict);
-  check_distinct(frame.rows, frame.pool.view);
-  check_step(params.step, frame.rows, frame.pool.view);
+  check_values(params);
   return params;
 }
 
-AttendParams attend_params(const CpuFrame& frame, const Arg& q, const std::optional<Tensor>& pad_k,
-                           const std::optional<Tensor>& pad_v, double scale) {
-  const PoolView& view = frame.pool.view;
+AttendParams Frame::attend_params(const Arg& q, const std::optional<Tensor>& pad_k, const std::optional<Tensor>& pad_v,
+                                  double scale) const {
   AttendParams params = {};
-  params.pool = view;
-  params.q = token_view(q, frame.pool, frame.rows.batch);
-  check_cpu_dtype(q, view.dtype);
-  params.streams = frame.rows.streams;
-  params.batch = frame.rows.batch;
-  params.padding = padding_of(frame.real, pad_k, pad_v, frame.pool.k, view.heads, view.dim);
+  params.pool = pool.view;
+  params.q = token_view(q, pool, rows.batch);
+  check_query(q, pad_k);
+  params.streams = rows.streams;
+  params.batch = rows.batch;
+  params.padding = padding_of(real, pad_k, pad_v, pool.k, pool.view.heads, pool.view.dim);
   params.scale = scale;
   return params;
 }
 
-Tensor new_frame(const CpuFrame& frame, const Arg& q) {
-  const PoolView& view = frame.pool.view;
-  return new_transposed(q, {frame.rows.batch * view.windows, view.heads, view.side * view.side, view.dim});
+TokenView Frame::like_query(const char* name, const Tensor& tensor, const Arg& q) const {
+  const Arg arg(name, tensor);
+  check_like(arg, q);
+  return token_view(arg, pool, rows.batch);
 }
 
-TokenView frame_view(const CpuFrame& frame, const Tensor& tensor, Dtype dtype) {
-  const PoolView& view = frame.pool.view;
-  const int64_t token = view.heads * view.dim;
-  return {tensor.data_ptr(), dtype, view.side * view.side * token, view.dim, token, 1};
+AttendBackwardParams Frame::backward_params(const AttendParams& forward, const Arg& q, const Tensor& dout,
+                                            const Tensor& out, const Tensor& out_column, const Tensor& lse) const {
+  AttendBackwardParams params = {};
+  params.pool = forward.pool;
+  params.dout = like_query("dout", dout, q);
+  params.q = forward.q;
+  params.out = like_query("out", out, q);
+  params.out_column = like_query("out_column", out_column, q);
+  const int64_t* size = q.sizes;
+  params.lse = lse_of(lse, q, {{"B*W", size[0]}, {"H", size[1]}, {"plane", 2}, {"n*n", size[2]}});
+  params.streams = forward.streams;
+  params.batch = forward.batch;
+  params.padding = forward.padding;
+  params.scale = forward.scale;
+  return params;
+}
+
+StepParams Frame::step_params(const Arg& q, const Tensor& k, const Tensor& v, const Tensor& step,
+                              const std::optional<Tensor>& pad_k, const std::optional<Tensor>& pad_v, double scale,
+                              int64_t evict) const {
+  const StepParams params = {append_params(k, v, step, evict), attend_params(q, pad_k, pad_v, scale)};
+  check_like(Arg("k", k), q);
+  return params;
+}
+
+Tensor Frame::new_output(const Arg& q, TokenView& view) const {
+  const int64_t tokens = pool.view.side * pool.view.side, token = pool.view.heads * pool.view.dim;
+  Tensor out = new_transposed(q, {rows.batch * pool.view.windows, pool.view.heads, tokens, pool.view.dim});
+  view = {out.data_ptr(), dtype_of(q), tokens * token, pool.view.dim, token, 1};
+  return out;
+}
+
+Saved Frame::new_results(const Arg& q, AttendParams& params, bool for_backward) const {
+  Tensor out = new_output(q, params.out);
+  if (!for_backward) return {std::move(out), std::nullopt, std::nullopt};
+  Tensor out_column = new_output(q, params.out_column);
+  Tensor lse = new_tensor(q, lse_dtype(q), {q.sizes[0], q.sizes[1], 2, q.sizes[2]});
+  params.lse = lse.data_ptr();
+  return {std::move(out), std::move(out_column), std::move(lse)};
 }
 
 }  // namespace svm

@@ -10,10 +10,8 @@ namespace svm {
 
 CudaFrame::CudaFrame(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cursor,
                      const std::optional<Tensor>& streams, const std::optional<Tensor>& real)
-    : pool(k_pool, v_pool, cursor, PoolLayout::kTokens),
-      rows(rows_of(streams, pool)),
-      real(real_of(real, pool.k, pool.view.windows)) {
-  check_cuda_dtype(pool.k);
+    : Frame(k_pool, v_pool, cursor, streams, real, PoolLayout::kTokens) {
+  if (pool.view.dtype != Dtype::kFloat8) check_cuda_dtype(pool.k);
   check_count("k_pool", pool.units(rows.batch), pool.view.side, pool.view.dim);
 }
 
@@ -35,49 +33,12 @@ void check_head_dim(const char* name, int64_t dim) {
             name, static_cast<long long>(cuda::kMostAttendDim), static_cast<long long>(dim));
 }
 
-AppendParams append_params(const CudaFrame& frame, const Tensor& k, const Tensor& v, const Tensor& step,
-                           int64_t evict) {
-  const Arg key("k", k);
-  const Arg value("v", v);
-  AppendParams params;
-  params.pool = frame.pool.view;
-  params.k = token_view(key, frame.pool, frame.rows.batch);
-  params.v = token_view(value, frame.pool, frame.rows.batch);
-  check_cuda_dtype(key);
-  check_like(value, key);
-  params.step = step_of(step, frame.pool);
-  params.streams = frame.rows.streams;
-  params.batch = frame.rows.batch;
-  params.real = frame.real;
-  params.evict = evict_of(evict);
-  return params;
-}
+void CudaFrame::check_frame(const Arg& tokens) const { check_cuda_dtype(tokens); }
 
-AttendParams attend_params(const CudaFrame& frame, const Arg& q, const std::optional<Tensor>& pad_k,
-                           const std::optional<Tensor>& pad_v, double scale) {
-  const PoolView& view = frame.pool.view;
-  AttendParams params = {};
-  params.pool = view;
-  params.q = token_view(q, frame.pool, frame.rows.batch);
+void CudaFrame::check_query(const Arg& q, const std::optional<Tensor>& pad_k) const {
   check_cuda_dtype(q);
-  check_head_dim("q", view.dim);
+  check_head_dim("q", pool.view.dim);
   if (pad_k) check_cuda_dtype(Arg("pad_k", *pad_k));
-  params.streams = frame.rows.streams;
-  params.batch = frame.rows.batch;
-  params.padding = padding_of(frame.real, pad_k, pad_v, frame.pool.k, view.heads, view.dim);
-  params.scale = scale;
-  return params;
-}
-
-Tensor new_frame(const CudaFrame& frame, const Arg& q) {
-  const PoolView& view = frame.pool.view;
-  return new_transposed(q, {frame.rows.batch * view.windows, view.heads, view.side * view.side, view.dim});
-}
-
-TokenView frame_view(const CudaFrame& frame, const Tensor& tensor, Dtype dtype) {
-  const PoolView& view = frame.pool.view;
-  const int64_t token = view.heads * view.dim;
-  return {tensor.data_ptr(), dtype, view.side * view.side * token, view.dim, token, 1};
 }
 
 CudaLaunch::CudaLaunch(const char* op, const Arg& like)

@@ -10,6 +10,10 @@ namespace {
 constexpr int kMaxRank = 6;
 
 PoolView columns_view(const Arg& k, const Arg& v, const Arg& cursor) {
+  SVM_CHECK(
+      k.dtype != aoti_torch_dtype_float8_e4m3fn(),
+      "k_pool: expected float32, bfloat16 or float64 on the CPU, got float8_e4m3fn; make a bfloat16 pool, or call "
+      "svm_ext.use_backend(\"reference\")");
   SVM_CHECK(k.rank == 8,
             "k_pool: expected the CPU's 8 dimensions [S, W, H, n, T, D/g, n, g], got shape %s; make a pool on the CPU",
             shape_text(k).c_str());
@@ -30,10 +34,11 @@ PoolView tokens_view(const Arg& k, const Arg& v, const Arg& cursor) {
   SVM_CHECK(k.rank == 7,
             "k_pool: expected the GPU's 7 dimensions [S, W, H, n, T, n, D], got shape %s; make a pool on the GPU",
             shape_text(k).c_str());
+  const Dtype dtype = k.dtype == aoti_torch_dtype_float8_e4m3fn() ? Dtype::kFloat8 : dtype_of(k);
   const int64_t* size = k.sizes;
   SVM_CHECK(size[3] == size[5], "k_pool: expected the window side in dimensions 3 and 5, got shape %s; make a new pool",
             shape_text(k).c_str());
-  return {k.data,  v.data, static_cast<RingCursor*>(cursor.data), dtype_of(k), size[0], size[1], size[2], size[3],
+  return {k.data,  v.data, static_cast<RingCursor*>(cursor.data), dtype, size[0], size[1], size[2], size[3],
           size[4], size[6]};
 }
 
@@ -84,7 +89,8 @@ PoolArgs::PoolArgs(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cur
                {"n", view.side},
                {"D", view.dim}},
               "k_pool and v_pool are made together");
-  check_shape(cursor, {{"S", view.streams}, {"W", view.windows}, {"H", view.heads}, {"pair", 2}},
+  const Dim width = view.dtype == Dtype::kFloat8 ? Dim{"2+T", 2 + view.frames} : Dim{"pair", 2};
+  check_shape(cursor, {{"S", view.streams}, {"W", view.windows}, {"H", view.heads}, width},
               "use the cursor that was made with the pool");
   check_contiguous(k, "pools are used as they were made");
   check_contiguous(v, "pools are used as they were made");

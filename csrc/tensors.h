@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <tuple>
 
 #include "check.h"
 #include "svm/params.h"
@@ -53,6 +54,9 @@ void check_like(const Arg& arg, const Arg& other);
 // pad_k and pad_v are given together or not at all.
 Padding padding_of(const int32_t* real, const std::optional<Tensor>& pad_k, const std::optional<Tensor>& pad_v,
                    const Arg& like, int64_t heads, int64_t dim);
+
+// What an attend returns: out; out_column and lse where the backward is to follow.
+using Saved = std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>>;
 
 // New tensors on the device of `like`.
 Tensor new_tensor(const Arg& like, int32_t dtype, std::initializer_list<int64_t> sizes);

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from svm_ext.ops import _check, _padding, _pool, reference
+from svm_ext.ops import _check, _fp8, _padding, _pool, reference
 
 Append = Callable[..., None]  # takes the arguments of the op's schema
 
@@ -32,6 +32,7 @@ class Case:
 
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
+FP8 = torch.float8_e4m3fn
 PLAIN = Case()
 CASES = [
     *(replace(PLAIN, frame_type=f, pool_type=p, strides="qkv") for f in TYPES for p in TYPES),
@@ -47,6 +48,19 @@ CASES = [
     replace(PLAIN, streams=(2, 0)),
     replace(PLAIN, streams=(1,), evict="fifo", real=((4, 4), (2, 3))),
     replace(PLAIN, streams=()),
+]
+CODED = replace(PLAIN, pool_type=FP8, frame_type=torch.bfloat16)
+FP8_CASES = [
+    *(replace(CODED, frame_type=f, evict=evict, strides="qkv") for f in TYPES for evict in ("merge", "fifo", "clear")),
+    *(replace(CODED, size=CODED.size._replace(frames=frames), evict="merge") for frames in (1, 2, 5)),
+    replace(CODED, strides="odd"),
+    replace(CODED, size=CODED.size._replace(side=7, dim=5)),
+    replace(CODED, size=CODED.size._replace(side=14, dim=64, streams=1, windows=1)),
+    replace(CODED, real=((4, 2), (3, 4))),
+    replace(CODED, real=((0, 4), (1, 1)), strides="qkv"),
+    replace(CODED, streams=(2, 0)),
+    replace(CODED, streams=(1,), evict="fifo", real=((4, 4), (2, 3))),
+    replace(CODED, streams=()),
 ]
 
 
@@ -74,7 +88,7 @@ class Memory:
         self.pools = _pool.empty_pool(case.size, case.pool_type, device, "tokens")
         for pool in self.pools:
             pool.fill_(float("nan"))
-        self.cursor = _pool.empty_cursor(case.size, device)
+        self.cursor = _pool.empty_cursor(case.size, device, case.pool_type)
         self.step = torch.zeros(case.size.streams, dtype=torch.int64, device=device)
         self.streams = None if case.streams is None else torch.tensor(case.streams, dtype=torch.int64, device=device)
         self.real = None if case.real is None else torch.tensor(case.real, dtype=torch.int32, device=device)
@@ -90,7 +104,7 @@ class Memory:
         real = _padding.real_or_all(self.real, windows, side, self.cursor.device)
         inside = _padding.inside(real, side)  # [W, n, n]
         inside = inside[:, None, :, None, :, None]  # [W, H, n, T, n, D]
-        return [self.cursor, *(pool.masked_fill(~inside, 0) for pool in self.pools)]
+        return [self.cursor, *(_fp8.raw(pool).masked_fill(~inside, 0) for pool in self.pools)]
 
 
 def check(append: Append, case: Case, device: torch.device) -> None:
@@ -108,9 +122,28 @@ def check(append: Append, case: Case, device: torch.device) -> None:
             memory.step[-1] += frame % 2
 
 
-def check_ignored(append: Append, device: torch.device) -> None:
+# What a frame of fp8 may be multiplied with: nothing, no number, the ends of the exponents and beyond.
+SIZES = (1.0, 0.0, 1e30, 3e38, 1e-30, 1e-38, 1e-44, float("inf"), float("nan"), 57344.0)
+
+
+def check_sizes(append: Append, evict: str, device: torch.device) -> None:
+    """Append frames of all sizes to a pool of fp8, one head at a time, and compare the pools bit for bit."""
+    case = replace(CODED, frame_type=torch.float32, evict=evict, size=CODED.size._replace(streams=1))
+    generator = torch.Generator().manual_seed(9)
+    ours, theirs = Memory(case, device), Memory(case, device)
+    for size in (*SIZES, *reversed(SIZES)):
+        k, v = new_frame(case, generator, device)
+        k[:, 0, :, 3] *= size
+        v[:, 1] *= size
+        for memory, op in ((ours, append), (theirs, reference.memory_append_)):
+            memory.append(op, k, v)
+            memory.step += 1
+        assert_same(ours, theirs)
+
+
+def check_ignored(append: Append, device: torch.device, pool_type: torch.dtype = torch.float32) -> None:
     """Hand over values that nobody can check on a GPU: ids out of range, old steps, broken cursors write nothing."""
-    case = replace(PLAIN, streams=(0, 7, -1, 2))
+    case = replace(PLAIN, pool_type=pool_type, streams=(0, 7, -1, 2))
     generator = torch.Generator().manual_seed(2)
     memory, expected = Memory(case, device), Memory(replace(case, streams=(0, 2)), device)
     frame = new_frame(case, generator, device)

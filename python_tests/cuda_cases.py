@@ -13,8 +13,8 @@ from torch import Tensor
 
 import append_cases
 import helpers
-from helpers import BF16, FP32, NAN, STRIDED
-from svm_ext.ops import _check, _reference_nms, reference
+from helpers import BF16, FP8, FP32, NAN, STRIDED
+from svm_ext.ops import _check, _pool, _reference_nms, reference
 
 FP16 = torch.float16
 SCALE = 0.3
@@ -82,6 +82,27 @@ ANY = [
 ]
 
 
+# Pools of fp8, on tensor cores and not.
+CODED = Attend(pool=FP8)
+FEW_CODES = replace(CODED, side=5, dim=32)
+FP8_ATTENDS = [
+    *(replace(CODED, q=q) for q in (BF16, FP16, FP32)),
+    *(replace(CODED, side=side, dim=dim) for dim in (32, 96, 128) for side in (14, 7)),
+    *(replace(CODED, side=side) for side in (1, 8, 13, 15, 16)),
+    *(replace(CODED, side=16, dim=dim) for dim in (32, 96, 128)),
+    replace(CODED, windows=5, real=PADS),
+    replace(CODED, windows=5, real=PADS, padding=MASKED),
+    replace(CODED, q=FP32, side=7, windows=3, real=((7, 3), (2, 7), (0, 5))),
+    replace(CODED, streams=3, counts=(0, 1, 40), windows=2, heads=2, side=7),
+    replace(CODED, streams=3, counts=(5, 1, 3), ids=(1, 1, 2), side=7),
+    replace(CODED, ids=()),
+    *(replace(FEW_CODES, strides=strides) for strides in ("odd", *STRIDED)),
+    *(replace(FEW_CODES, scale=scale, factor=8) for scale in (-SCALE, 0.0, 10.0)),
+    *(replace(FEW_CODES, dim=dim) for dim in (5, 40, 200)),
+    replace(CODED, side=17, counts=(1, 2), frames=2),
+]
+
+
 def placed(x: Tensor, device: torch.device) -> Tensor:
     """Move a tensor with its strides and whatever lies between its numbers."""
     numbers = x.untyped_storage().nbytes() // x.element_size()
@@ -124,7 +145,8 @@ def given(case: Attend, device: torch.device) -> Given:
     memory = helpers.filled_memory(size, list(case.counts), case.pool, "tokens", real)
     batch = case.streams if case.ids is None else len(case.ids)
     q, dout = _queries(case, size, batch)
-    pads = helpers.pads(size, case.pool) if case.real and case.padding == BIASES else (None, None)
+    pad_type = BF16 if case.pool == FP8 else case.pool
+    pads = helpers.pads(size, pad_type) if case.real and case.padding == BIASES else (None, None)
     return Given(
         _on(memory, device),
         placed(q, device),
@@ -207,11 +229,54 @@ STEPS = [
 ]
 
 
+FP8_STEPS = [
+    *(replace(STEP, pool_type=FP8, evict=evict) for evict in ("merge", "fifo", "clear")),
+    *(replace(LITTLE, pool_type=FP8, frame_type=frame) for frame in (BF16, FP16, FP32)),
+    replace(LITTLE, pool_type=FP8, size=LITTLE.size._replace(side=5, dim=96), real=((5, 2), (3, 5))),
+    replace(LITTLE, pool_type=FP8, streams=(2, 0), evict="fifo"),
+    replace(LITTLE, pool_type=FP8, streams=()),
+]
+
+
+def check_not_finite(ops: Any, device: torch.device) -> None:
+    """A frame with NaN or infinity makes NaN of all that its head attends, and nothing of the other heads."""
+    case = replace(LITTLE, pool_type=FP8, size=LITTLE.size._replace(streams=1, windows=1, side=7))
+    generator = torch.Generator().manual_seed(3)
+    for which, bad in ((0, NAN), (1, NAN), (0, float("inf")), (1, -float("inf"))):
+        memory = append_cases.Memory(case, device)
+        (q, _), frame = (append_cases.new_frame(case, generator, device) for _ in range(2))
+        frame = [x.clone() for x in frame]
+        frame[which][0, 1, 3, 5] = bad
+        memory.append(ops.memory_append_, *frame)
+        out = ops.memory_attend(q, *memory.pools, memory.cursor, None, None, None, None, SCALE, False)[0]
+        assert bool(out[0, 0].isfinite().all())
+        assert bool(out[0, 1].isnan().all())
+
+
+def check_all_codes(ops: Any, device: torch.device) -> None:
+    """Every code under many exponents comes through: one token attends to itself alone, and its value is its result."""
+    for exponent in (*range(-117, -100, 4), -14, -9, -8, -7, -1, 0, 1, 7, 8, 100, 118):
+        of = helpers.size(streams=1, windows=1, heads=8, side=1, frames=1, dim=32)
+        memory = helpers.filled_memory(of, [1], FP8, "tokens")
+        for pool in (memory.k, memory.v):
+            codes = torch.arange(256, dtype=torch.uint8).view(pool.shape)
+            pool.view(torch.uint8).copy_(codes.masked_fill(codes % 128 == 127, 0))
+        memory.cursor[..., 2:].view(torch.int32).fill_(exponent)
+        expected = (
+            2 * _pool.read(memory.v, None, _pool.exponents_of(memory.k, memory.cursor)[1]).view(1, 8, 1, 32).float()
+        )
+        it = _on(memory, device)
+        for dtype in (BF16, FP32):
+            q = torch.zeros(1, 8, 1, 32, dtype=dtype, device=device)
+            out = ops.memory_attend(q, *it.pools, None, None, None, None, SCALE, False)[0]
+            helpers.assert_same(out.float().cpu(), expected, f"exponent {exponent}")
+
+
 def check_steps(ops: Any, case: append_cases.Case, device: torch.device) -> None:
     """Step until the ring has gone round twice, some frames twice; pools must be equal bit for bit."""
     generator = torch.Generator().manual_seed(7)
     ours, theirs = (append_cases.Memory(case, device) for _ in range(2))
-    pads = helpers.pads(case.size, case.pool_type) if case.real else (None, None)
+    pads = helpers.pads(case.size, BF16 if case.pool_type == FP8 else case.pool_type) if case.real else (None, None)
     pads = tuple(None if pad is None else pad.to(device) for pad in pads)
     for frame in range(2 * case.size.frames + 2):
         for _ in range(1 + (frame % 3 == 1)):  # every third frame comes twice: the second replaces the first

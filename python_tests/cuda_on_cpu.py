@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 SHIM = Path(__file__).parent / "kernels/cuda_on_cpu"
 H100, A100, ADA = 232448, 166912, 101376  # bytes of shared memory that a block may have
 UP, DOWN, RANDOM = range(3)  # orders in which threads take turns
-_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}  # svm/params.h
+_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3, torch.float8_e4m3fn: 4}  # params.h
 
 
 def compiler() -> str | None:
@@ -175,6 +175,24 @@ def _run(name: str, params: ctypes.Structure) -> None:
     entry.restype = ctypes.c_char_p
     fault = entry(ctypes.byref(params))
     assert fault is None, fault.decode()
+
+
+def codes_of(numbers: Tensor, exponent: int) -> Tensor:
+    codes = torch.empty(numbers.shape, dtype=torch.uint8)
+    _library().codes_of(_P(numbers.data_ptr()), _I64(numbers.numel()), _I32(exponent), _P(codes.data_ptr()))
+    return codes
+
+
+def values_of(codes: Tensor, exponent: int) -> Tensor:
+    values = torch.empty(codes.shape)
+    _library().values_of(_P(codes.data_ptr()), _I64(codes.numel()), _I32(exponent), _P(values.data_ptr()))
+    return values
+
+
+def exponents_for(greatest: Tensor) -> Tensor:
+    exponents = torch.empty(greatest.shape, dtype=torch.int32)
+    _library().exponents_for(_P(greatest.data_ptr()), _I64(greatest.numel()), _P(exponents.data_ptr()))
+    return exponents
 
 
 def _like(q: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import svm_ext
-from svm_ext.ops import _check, _pool, reference
+from svm_ext.ops import _check, _fp8, _pool, reference
 
-FP32, BF16, FP64 = torch.float32, torch.bfloat16, torch.float64
+FP32, BF16, FP64, FP8 = torch.float32, torch.bfloat16, torch.float64, torch.float8_e4m3fn
 NAN = float("nan")
 # Types of (q, k, v) and of the pool that go together on the CPU.
 DTYPES = [(FP32, FP32), (FP32, BF16), (BF16, FP32), (BF16, BF16), (FP64, FP64)]
@@ -86,8 +86,10 @@ class Memory:
 
     def widened(self) -> Memory:
         """The same contents in fp64, in the layout that needs no pairs."""
-        k, v = (_pool.frames_view(x).flatten(-2).transpose(3, 4).double().contiguous() for x in (self.k, self.v))
-        return replace(self, k=k, v=v)
+        exponents = _pool.exponents_of(self.k, self.cursor)
+        frames = map(_pool.read, (self.k, self.v), (None, None), exponents)
+        k, v = (x.transpose(3, 4).double().contiguous() for x in frames)
+        return replace(self, k=k, v=v, cursor=self.cursor[..., :2].contiguous())
 
     def frames(self, pool: Tensor) -> Tensor:
         """All slots, [S, W, H, T, n, n, D]."""
@@ -102,9 +104,11 @@ def empty_memory(of: _pool.PoolSize, dtype: torch.dtype = FP32, layout: str = "c
     """A memory in which everything that was never written is NaN."""
     device = torch.device("cpu")
     k, v = _pool.empty_pool(of, dtype, device, layout)
-    return Memory(
-        k.fill_(NAN), v.fill_(NAN), _pool.empty_cursor(of, device), torch.zeros(of.streams, dtype=torch.int64)
-    )
+    cursor = _pool.empty_cursor(of, device, dtype)
+    for exponents in _pool.exponents_of(k, cursor):
+        if exponents is not None:
+            exponents.fill_(_fp8.NOT_FINITE)
+    return Memory(k.fill_(NAN), v.fill_(NAN), cursor, torch.zeros(of.streams, dtype=torch.int64))
 
 
 def filled_memory(
@@ -119,9 +123,13 @@ def filled_memory(
     count = torch.tensor(counts)
     held = torch.arange(of.frames) < count.clamp(max=of.frames)[:, None]  # [S, T]
     stored = held[:, None, None, :, None, None, None] & inside(of, real)[None, :, None, None, :, :, None]
-    for pool in (memory.k, memory.v):
+    for pool, exponents in zip((memory.k, memory.v), _pool.exponents_of(memory.k, memory.cursor), strict=True):
         view = _pool.frames_view(pool)  # [S, W, H, T, n, n, D/g, g]
         noise = torch.randn(of.streams, of.windows, of.heads, of.frames, of.side, of.side, of.dim)
+        if exponents is not None:  # codes as large as they come, of frames that differ in size
+            noise *= 100
+            units = torch.randint(-9, -5, exponents.shape, dtype=torch.int32)
+            exponents.copy_(torch.where(held[:, None, None], units, exponents))
         view.copy_(noise.masked_fill(~stored, NAN).unflatten(-1, view.shape[-2:]))
     memory.cursor[..., 0] = count[:, None, None]
     memory.cursor[..., 1] = count[:, None, None] - 1
@@ -216,8 +224,11 @@ def plain_gradient(
     return reference.memory_attend_backward(dout, q, *memory.pools, streams, real, *pad, *results, scale, dtype=narrow)
 
 
-def narrowest(*dtypes: torch.dtype) -> torch.dtype:
-    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+def narrowest(q: torch.dtype, pool: torch.dtype) -> torch.dtype:
+    """The type that plain torch computes in; an fp8 pool is read as bf16, or as what fp32 queries are."""
+    if pool == FP8:
+        return FP32 if q == FP32 else BF16
+    return max((q, pool), key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def assert_close(out: Tensor, ref: Tensor, plain: Tensor, what: str = "out", factor: float = 2) -> None:

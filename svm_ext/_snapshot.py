@@ -22,7 +22,7 @@ Layers = list[tuple[Tensor, Tensor, Tensor]]  # k_pool, v_pool, cursor
 
 def take(layers: Layers, step: Tensor, real: Tensor | None, rows: Tensor, sizes: dict[str, int]) -> dict[str, Any]:
     """Copy the streams `rows` out of a memory."""
-    cursor = torch.stack([layer_cursor[rows] for _, _, layer_cursor in layers])  # [layers, B, W, H, 2]
+    cursor = torch.stack([layer_cursor[rows][..., :2] for _, _, layer_cursor in layers])  # [layers, B, W, H, 2]
     held = cursor[..., 0].clamp(max=sizes["frames"])  # [layers, B, W, H]
     slots = int(held.max()) if held.numel() else 0
     real = _padding.real_or_all(real, sizes["windows"], sizes["window"], step.device)
@@ -33,12 +33,13 @@ def take(layers: Layers, step: Tensor, real: Tensor | None, rows: Tensor, sizes:
         "cursor": cursor,
         "real": real.clone(),
     }
-    for layer, (k_pool, v_pool, _) in enumerate(layers):
+    for layer, (k_pool, v_pool, layer_cursor) in enumerate(layers):
         used = torch.arange(slots, device=step.device)[:, None, None] < held[layer][:, None]  # [B, slots, W, H]
         stored = used[..., None, None] & real_tokens[:, None]  # [B, slots, W, H, n, n]
-        for name, pool in (("k", k_pool), ("v", v_pool)):
+        exponents = _pool.exponents_of(k_pool, layer_cursor)
+        for name, pool, each in zip("kv", (k_pool, v_pool), exponents, strict=True):
             # [B, slots, W, H, n, n, D]
-            state[f"{name}.{layer}"] = _pool.read_slots(pool, rows, slots).masked_fill(~stored[..., None], 0)
+            state[f"{name}.{layer}"] = _pool.read_slots(pool, rows, slots, each).masked_fill(~stored[..., None], 0)
     return state
 
 
@@ -105,9 +106,9 @@ def _check_frames(state: dict[str, Any], sizes: dict[str, int], rows: int) -> No
 def put(state: dict[str, Any], layers: Layers, step: Tensor, rows: Tensor) -> None:
     """Write a checked snapshot to the streams `rows` of a memory."""
     for layer, (k_pool, v_pool, cursor) in enumerate(layers):
-        _pool.write_slots(k_pool, rows, state[f"k.{layer}"])
-        _pool.write_slots(v_pool, rows, state[f"v.{layer}"])
-        cursor[rows] = state["cursor"][layer].to(cursor.device)
+        for name, pool, each in zip("kv", (k_pool, v_pool), _pool.exponents_of(k_pool, cursor), strict=True):
+            _pool.write_slots(pool, rows, state[f"{name}.{layer}"], each)
+        cursor[rows, ..., :2] = state["cursor"][layer].to(cursor.device)
     step[rows] = state["step"].to(step.device)
 
 

@@ -46,6 +46,11 @@ class StreamMemory:
     `streams` names the rows of a batch: a sequence of ids is checked here, an int64 tensor by the ops
     (where they run on the CPU); None means all streams in order. In compiled code and on a GPU pass a
     tensor.
+
+    `dtype` is what the memory is made of, whatever q, k and v are: float32, bfloat16, float16 (GPU) or
+    float64 (CPU). float8_e4m3fn (CUDA, or `use_backend("reference")`) halves bfloat16 once more: every
+    frame of a head has a power of two of its own for K and one for V. Frames are rounded when they are
+    appended and when they merge, to 4 significant bits.
     """
 
     def __init__(
@@ -75,7 +80,7 @@ class StreamMemory:
         for name, count in counts.items():
             if not isinstance(count, int) or count < 1:
                 raise ValueError(f"{name}: expected a whole number of at least 1, got {count!r}; give one")
-        if dtype not in _check.FLOATS:
+        if dtype not in _check.POOLS:
             raise ValueError(f"dtype: expected a floating point type, got {_check.name_of(dtype)}; use torch.float32")
         _check.evict_code(evict)
         self.layers, self.streams, self.windows, self.heads = layers, streams, windows, heads
@@ -90,7 +95,7 @@ class StreamMemory:
         size = _pool.PoolSize(streams, windows, heads, window, frames, head_dim)
         with torch.inference_mode(False):  # a pool made in inference mode could never serve a training step
             self._layers = [
-                (*_pool.empty_pool(size, dtype, self.device), _pool.empty_cursor(size, self.device))
+                (*_pool.empty_pool(size, dtype, self.device), _pool.empty_cursor(size, self.device, dtype))
                 for _ in range(layers)
             ]  # (k_pool, v_pool, cursor) of each layer
             self._step = torch.zeros(streams, dtype=torch.int64, device=self.device)
@@ -185,8 +190,8 @@ class StreamMemory:
     def frames_of(self, layer: int, stream: int, *, pad: Pad | None = None) -> tuple[Tensor, Tensor]:
         """Copy the keys and values that a layer holds of a stream, oldest first.
 
-        Each is [frames held, windows, heads, window*window, head_dim]. Tokens beyond `real` are not in
-        memory: they read as `pad`, or as NaN without it.
+        Each is [frames held, windows, heads, window*window, head_dim], of an fp8 memory in bf16. Tokens
+        beyond `real` are not in memory: they read as `pad`, or as NaN without it.
         """
         k_pool, v_pool, cursor = self._layer(layer)
         ids = self._ids([stream])
@@ -196,10 +201,11 @@ class StreamMemory:
         real = _padding.real_or_all(self.real, self.windows, self.window, self.device)
         inside = _padding.inside(real, self.window)  # [W, n, n]
         found = []
-        for pool, outside in zip((k_pool, v_pool), _pair(pad), strict=True):
-            frames = _pool.read_slots(pool, ids, self.frames)[0, order]  # [T, W, H, n, n, D]
+        exponents = _pool.exponents_of(k_pool, cursor)
+        for pool, each, outside in zip((k_pool, v_pool), exponents, _pair(pad), strict=True):
+            frames = _pool.read_slots(pool, ids, self.frames, each)[0, order]  # [T, W, H, n, n, D]
             other = torch.full((), float("nan")) if outside is None else outside[:, None, None]  # [H, 1, 1, D]
-            frames = torch.where(inside[:, None, :, :, None], frames, other.to(self.device, self.dtype))
+            frames = torch.where(inside[:, None, :, :, None], frames, other.to(self.device, frames.dtype))
             found.append(frames.flatten(3, 4))  # [T, W, H, N, D]
         return found[0], found[1]
 
@@ -208,7 +214,8 @@ class StreamMemory:
 
         `step` [B], `cursor` [layers, B, windows, heads, 2], `real` [windows, 2], and for each layer
         `k.<layer>` and `v.<layer>` [B, slots, windows, heads, window, window, head_dim]: the ring's slots
-        as far as they are in use, zeros where nothing is stored. `metadata` holds the sizes.
+        as far as they are in use, zeros where nothing is stored; bf16 of an fp8 memory, which loses
+        nothing. `metadata` holds the sizes.
         """
         return _snapshot.take(self._layers, self._step, self.real, self._rows(streams), self._sizes())
 
@@ -265,7 +272,7 @@ class StreamMemory:
         return torch.arange(self.streams, device=self.device) if ids is None else ids
 
 
-_SHORT_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+_SHORT_NAMES = dict(zip(_check.POOLS, ("fp32", "bf16", "fp16", "fp64", "fp8"), strict=True))
 
 
 def _bytes_text(count: float) -> str:

@@ -1,16 +1,11 @@
 #include <torch/csrc/stable/library.h>
 
-#include <tuple>
-
 #include "../clip.h"
 #include "../parallel.h"
 #include "cpu/kernels.h"
 
 namespace svm {
 namespace {
-
-// out; out_column and lse where the backward is to follow.
-using Saved = std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>>;
 
 void check_cpu(const Arg& q, const ClipParams& params) {
   check_cpu_dtype(q, params.q.dtype);
@@ -29,19 +24,11 @@ Saved clip_attend(const Tensor& q, const Tensor& k, const Tensor& v, const std::
   ClipParams params = clip_params(query, k, v, real, pad_k, pad_v, scale, memory_frames, evict);
   check_cpu(query, params);
   const ClipShape& shape = params.shape;
-  Tensor out = new_clip(query);
-  params.out = clip_view("out", out, query, shape);
-  std::optional<Tensor> out_column, lse;
-  if (for_backward) {
-    out_column = new_clip(query);
-    lse = new_clip_lse(query, shape);
-    params.out_column = clip_view("out_column", *out_column, query, shape);
-    params.lse = lse->data_ptr();
-  }
+  Saved results = new_results(query, params, for_backward);
   const cpu::Kernels& kernels = cpu::kernels_for(params.q.dtype, params.q.dtype, shape.side, shape.dim);
   for_units(shape.batch * shape.windows * shape.heads, clip_operations(shape),
             [&](int64_t begin, int64_t end) { kernels.clip_attend(params, begin, end); });
-  return {std::move(out), std::move(out_column), std::move(lse)};
+  return results;
 }
 
 Tensor clip_attend_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -53,8 +40,7 @@ Tensor clip_attend_backward(const Tensor& dout, const Tensor& q, const Tensor& k
   check_cpu(query, forward);
   ClipBackwardParams params = clip_backward_params(forward, query, dout, out, out_column, lse);
   const ClipShape& shape = params.shape;
-  Tensor dq = new_clip(query);
-  params.dq = clip_view("dq", dq, query, shape);
+  const Tensor dq = new_clip(query, params.dq);
   const cpu::Kernels& kernels = cpu::kernels_for(params.q.dtype, params.q.dtype, shape.side, shape.dim);
   for_units(shape.batch * shape.windows * shape.heads, clip_operations(shape),
             [&](int64_t begin, int64_t end) { kernels.clip_attend_backward(params, begin, end); });

@@ -1,17 +1,12 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 
-#include <tuple>
-
 #include "../clip.h"
 #include "../cuda_frame.h"
 #include "cuda/clip_attend.h"
 
 namespace svm {
 namespace {
-
-// out; out_column and lse where the backward is to follow.
-using Saved = std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>>;
 
 void check_cuda(const Arg& q, const ClipParams& params, const std::optional<Tensor>& pad_k) {
   const ClipShape& shape = params.shape;
@@ -28,17 +23,9 @@ Saved clip_attend(const Tensor& q, const Tensor& k, const Tensor& v, const std::
   ClipParams params = clip_params(query, k, v, real, pad_k, pad_v, scale, memory_frames, evict);
   check_cuda(query, params, pad_k);
   const torch::stable::accelerator::DeviceGuard guard(query.device_index);
-  Tensor out = new_clip(query);
-  params.out = clip_view("out", out, query, params.shape);
-  std::optional<Tensor> out_column, lse;
-  if (for_backward) {
-    out_column = new_clip(query);
-    lse = new_clip_lse(query, params.shape);
-    params.out_column = clip_view("out_column", *out_column, query, params.shape);
-    params.lse = lse->data_ptr();
-  }
+  Saved results = new_results(query, params, for_backward);
   CudaLaunch("clip_attend", query).run(cuda::clip_attend, params);
-  return {std::move(out), std::move(out_column), std::move(lse)};
+  return results;
 }
 
 Tensor clip_attend_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -50,8 +37,7 @@ Tensor clip_attend_backward(const Tensor& dout, const Tensor& q, const Tensor& k
   check_cuda(query, forward, pad_k);
   ClipBackwardParams params = clip_backward_params(forward, query, dout, out, out_column, lse);
   const torch::stable::accelerator::DeviceGuard guard(query.device_index);
-  Tensor dq = new_clip(query);
-  params.dq = clip_view("dq", dq, query, params.shape);
+  const Tensor dq = new_clip(query, params.dq);
   CudaLaunch("clip_attend_backward", query).run(cuda::clip_attend_backward, params);
   return dq;
 }

@@ -1,6 +1,6 @@
 #include <torch/csrc/stable/library.h>
 
-#include "../frame.h"
+#include "../cpu_frame.h"
 #include "../parallel.h"
 
 namespace svm {
@@ -10,7 +10,7 @@ void memory_append_(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cu
                     const Tensor& step, const std::optional<Tensor>& streams, const std::optional<Tensor>& real,
                     int64_t evict) {
   const CpuFrame frame(k_pool, v_pool, cursor, streams, real);
-  const AppendParams params = append_params(frame, k, v, step, evict);
+  const AppendParams params = frame.append_params(k, v, step, evict);
   const cpu::Kernels& kernels = frame.kernels(params.k.dtype);
   for_units(frame.units(), frame.append_operations(),
             [&](int64_t begin, int64_t end) { kernels.memory_append(params, begin, end); });

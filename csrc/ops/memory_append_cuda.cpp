@@ -11,7 +11,7 @@ void memory_append_(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cu
                     const Tensor& step, const std::optional<Tensor>& streams, const std::optional<Tensor>& real,
                     int64_t evict) {
   const CudaFrame frame(k_pool, v_pool, cursor, streams, real);
-  const AppendParams params = append_params(frame, k, v, step, evict);
+  const AppendParams params = frame.append_params(k, v, step, evict);
   const torch::stable::accelerator::DeviceGuard guard(frame.pool.k.device_index);
   CudaLaunch("memory_append_", frame.pool.k).run(cuda::memory_append, params);
 }

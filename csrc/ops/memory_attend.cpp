@@ -1,15 +1,10 @@
 #include <torch/csrc/stable/library.h>
 
-#include <tuple>
-
-#include "../frame.h"
+#include "../cpu_frame.h"
 #include "../parallel.h"
 
 namespace svm {
 namespace {
-
-// out; out_column and lse where the backward is to follow.
-using Saved = std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>>;
 
 Saved memory_attend(const Tensor& q, const Tensor& k_pool, const Tensor& v_pool, const Tensor& cursor,
                     const std::optional<Tensor>& streams, const std::optional<Tensor>& real,
@@ -17,22 +12,12 @@ Saved memory_attend(const Tensor& q, const Tensor& k_pool, const Tensor& v_pool,
                     bool for_backward) {
   const CpuFrame frame(k_pool, v_pool, cursor, streams, real);
   const Arg query("q", q);
-  AttendParams params = attend_params(frame, query, pad_k, pad_v, scale);
+  AttendParams params = frame.attend_params(query, pad_k, pad_v, scale);
   const cpu::Kernels& kernels = frame.kernels(params.q.dtype);
-
-  Tensor out = new_frame(frame, query);
-  params.out = frame_view(frame, out, params.q.dtype);
-  std::optional<Tensor> out_column, lse;
-  if (for_backward) {
-    const int64_t* size = query.sizes;
-    out_column = new_frame(frame, query);
-    lse = new_tensor(query, lse_dtype(query), {size[0], size[1], 2, size[2]});
-    params.out_column = frame_view(frame, *out_column, params.q.dtype);
-    params.lse = lse->data_ptr();
-  }
+  Saved results = frame.new_results(query, params, for_backward);
   for_units(frame.units(), frame.attend_operations(),
             [&](int64_t begin, int64_t end) { kernels.memory_attend(params, begin, end); });
-  return {std::move(out), std::move(out_column), std::move(lse)};
+  return results;
 }
 
 Tensor memory_attend_backward(const Tensor& dout, const Tensor& q, const Tensor& k_pool, const Tensor& v_pool,
@@ -42,28 +27,11 @@ Tensor memory_attend_backward(const Tensor& dout, const Tensor& q, const Tensor&
                               const Tensor& lse, double scale) {
   const CpuFrame frame(k_pool, v_pool, cursor, streams, real);
   const Arg query("q", q);
-  const AttendParams forward = attend_params(frame, query, pad_k, pad_v, scale);
-  const auto like_q = [&](const char* name, const Tensor& tensor) {
-    const Arg arg(name, tensor);
-    check_like(arg, query);
-    return token_view(arg, frame.pool, frame.rows.batch);
-  };
-  AttendBackwardParams params = {};
-  params.pool = forward.pool;
-  params.dout = like_q("dout", dout);
-  params.q = forward.q;
-  params.out = like_q("out", out);
-  params.out_column = like_q("out_column", out_column);
-  const int64_t* size = query.sizes;
-  params.lse = lse_of(lse, query, {{"B*W", size[0]}, {"H", size[1]}, {"plane", 2}, {"n*n", size[2]}});
-  params.streams = forward.streams;
-  params.batch = forward.batch;
-  params.padding = forward.padding;
-  params.scale = scale;
+  const AttendParams forward = frame.attend_params(query, pad_k, pad_v, scale);
+  AttendBackwardParams params = frame.backward_params(forward, query, dout, out, out_column, lse);
   const cpu::Kernels& kernels = frame.kernels(params.q.dtype);
 
-  Tensor dq = new_frame(frame, query);
-  params.dq = frame_view(frame, dq, params.q.dtype);
+  const Tensor dq = frame.new_output(query, params.dq);
   for_units(frame.units(), frame.attend_operations(),
             [&](int64_t begin, int64_t end) { kernels.memory_attend_backward(params, begin, end); });
   return dq;

@@ -1,6 +1,6 @@
 #include <torch/csrc/stable/library.h>
 
-#include "../frame.h"
+#include "../cpu_frame.h"
 #include "../parallel.h"
 
 namespace svm {
@@ -12,12 +12,10 @@ Tensor stream_step_(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cu
                     const std::optional<Tensor>& pad_v, double scale, int64_t evict) {
   const CpuFrame frame(k_pool, v_pool, cursor, streams, real);
   const Arg query("q", q);
-  StepParams params = {append_params(frame, k, v, step, evict), attend_params(frame, query, pad_k, pad_v, scale)};
-  check_like(Arg("k", k), query);
+  StepParams params = frame.step_params(query, k, v, step, pad_k, pad_v, scale, evict);
   const cpu::Kernels& kernels = frame.kernels(params.attend.q.dtype);
 
-  Tensor out = new_frame(frame, query);
-  params.attend.out = frame_view(frame, out, params.attend.q.dtype);
+  const Tensor out = frame.new_output(query, params.attend.out);
   for_units(frame.units(), frame.append_operations() + frame.attend_operations(),
             [&](int64_t begin, int64_t end) { kernels.stream_step(params, begin, end); });
   return out;

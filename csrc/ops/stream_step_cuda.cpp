@@ -13,11 +13,9 @@ Tensor stream_step_(const Tensor& k_pool, const Tensor& v_pool, const Tensor& cu
                     const std::optional<Tensor>& pad_v, double scale, int64_t evict) {
   const CudaFrame frame(k_pool, v_pool, cursor, streams, real);
   const Arg query("q", q);
-  StepParams params = {append_params(frame, k, v, step, evict), attend_params(frame, query, pad_k, pad_v, scale)};
-  check_like(Arg("k", k), query);
+  StepParams params = frame.step_params(query, k, v, step, pad_k, pad_v, scale, evict);
   const torch::stable::accelerator::DeviceGuard guard(query.device_index);
-  Tensor out = new_frame(frame, query);
-  params.attend.out = frame_view(frame, out, params.attend.q.dtype);
+  const Tensor out = frame.new_output(query, params.attend.out);
   CudaLaunch("stream_step_", query).run(cuda::stream_step, params);
   return out;
 }

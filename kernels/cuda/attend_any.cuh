@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "cuda/heuristics.h"
 #include "cuda/numbers.h"
 #include "cuda/plane.h"
@@ -105,21 +107,33 @@ __device__ Spread<kPerLane> read_pad(const AttendArgs& args, const Query& query,
   return pad;
 }
 
+// What the numbers of a stored frame are multiplied with.
+template <typename Memory>
+__device__ float frame_unit(const AttendArgs& args, const Work& work, int frame, bool value) {
+  if constexpr (!std::is_same_v<Memory, Fp8>) {
+    return 1.f;
+  } else {
+    const SlotExponents exponents = slot_exponents(cursor_of(args, work))[frame];
+    return unit_of(value ? exponents.v : exponents.k);
+  }
+}
+
 // Calls body(key, value) for every key that a query sees in a plane.
 template <typename Memory, int kPerLane, typename Body>
 __device__ void for_keys(const AttendArgs& args, const Query& query, int plane, const Body& body) {
   const Work& work = query.work;
   const int line = plane == 0 ? work.real_rows : work.real_columns;
-  const auto read = [&](const FramesView& view, int frame, int at) {
+  const auto read = [&](const FramesView& view, int frame, int at, bool value) {
+    const float unit = frame_unit<Memory>(args, work, frame, value);
     const int row = plane == 0 ? at : query.row, column = plane == 0 ? query.column : at;
     const Memory* token = static_cast<const Memory*>(view.data) + line_offset(view, work, work.source, frame, row) +
                           column * view.stride_column;
     Spread<kPerLane> spread;
-    spread.fill(args.dim, [&](int dim) { return to_float(token[dim * view.stride_dim]); });
+    spread.fill(args.dim, [&](int dim) { return unit * to_float(token[dim * view.stride_dim]); });
     return spread;
   };
   for (int frame = work.pass.first; frame < work.pass.first + work.pass.frames; ++frame) {
-    for (int at = 0; at < line; ++at) body(read(args.k, frame, at), read(args.v, frame, at));
+    for (int at = 0; at < line; ++at) body(read(args.k, frame, at, false), read(args.v, frame, at, true));
   }
 }
 

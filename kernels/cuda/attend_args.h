@@ -36,7 +36,7 @@ struct AttendArgs {
   float* lse;                  // [units, 2, n*n] natural; a backward reads it
   FramesView dout, out_saved;  // of a backward, which reads out_column too
 
-  RingCursor* cursor;  // [S, W, H]; nullptr: a clip
+  RingCursor* cursor;  // as in PoolView; nullptr: a clip
   const int64_t* step;
   const int64_t* streams;  // [B]; nullptr: row b is stream b
   int64_t stream_count;
@@ -57,9 +57,10 @@ struct AttendArgs {
   int32_t lines;   // of a tile: rows * group
   int32_t stages;  // tiles in the ring
   int32_t stage_bytes;
-  int32_t planes;  // items that a split makes: 1 where a block does both planes, else 2
-  uint32_t items;  // units * splits * planes
-  bool direct;     // every unit is one item: no shares
+  int32_t decoded_bytes;  // of fp8: from one tile of numbers to the other; 0: there is one
+  int32_t planes;         // items that a split makes: 1 where a block does both planes, else 2
+  uint32_t items;         // units * splits * planes
+  bool direct;            // every unit is one item: no shares
   Shares shares;
 };
 

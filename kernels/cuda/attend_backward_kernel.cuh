@@ -70,10 +70,10 @@ struct Gradient {
   }
 };
 
-template <typename Element, int kDim, int kSide, bool kBothPlanes>
-class AttendBackward
-    : public AttendBlock<AttendBackward<Element, kDim, kSide, kBothPlanes>, Element, kDim, kSide, kBothPlanes, 2> {
-  using Base = AttendBlock<AttendBackward, Element, kDim, kSide, kBothPlanes, 2>;
+template <typename Element, typename Stored, int kDim, int kSide, bool kBothPlanes>
+class AttendBackward : public AttendBlock<AttendBackward<Element, Stored, kDim, kSide, kBothPlanes>, Element, Stored,
+                                          kDim, kSide, kBothPlanes, 2> {
+  using Base = AttendBlock<AttendBackward, Element, Stored, kDim, kSide, kBothPlanes, 2>;
   using Base::args_, Base::notes_, Base::warp_, Base::kRow;
   using Base::does, Base::has_column, Base::has_row, Base::row, Base::work, Base::now, Base::side, Base::line;
 
@@ -114,9 +114,9 @@ class AttendBackward
       gradient.template take<Element>(queries, queries + this->query_bytes(), keys, {keys.as_columns + values, 0},
                                       deltas, there, args_.scale);
     };
-    if (has_column() && lines != 0) take(gradient_[0], queries_, this->column_keys(), column_deltas(), lines);
+    if (has_column() && lines != 0) take(gradient_[0], first_queries(), this->column_keys(), column_deltas(), lines);
     if (has_row() && (lines >> warp_ & 1) != 0) {
-      take(gradient_[kRow], kBothPlanes ? this->row_queries() : queries_, this->row_keys(), row_deltas(),
+      take(gradient_[kRow], kBothPlanes ? this->row_queries() : first_queries(), this->row_keys(), row_deltas(),
            this->columns_there());
     }
   }
@@ -213,22 +213,31 @@ class AttendBackward
   }
 
   // Where a lane reads those of the column plane, or of the only plane; their gradients lie a tile further. The row
-  // plane's are named anew each time, for want of a register.
+  // plane's are named anew each time, for want of a register; with codes to decode, both.
   uint32_t queries_;
+
+  __device__ uint32_t first_queries() const {
+    if constexpr (Base::kCoded) {
+      return does(0) ? this->column_queries() : this->row_queries();
+    } else {
+      return queries_;
+    }
+  }
+
   Gradient<kDim> gradient_[kRow + 1];
 };
 
-template <typename Element, int kDim, int kSide, bool kBothPlanes>
+template <typename Element, typename Stored, int kDim, int kSide, bool kBothPlanes>
 __global__ void __launch_bounds__(attend_threads(kSide), 1)
     attend_backward_kernel(const __grid_constant__ AttendArgs args) {
   extern __shared__ __align__(kTileAlign) char dynamic_shared[];
-  AttendBackward<Element, kDim, kSide, kBothPlanes> attend(args, dynamic_shared);
+  AttendBackward<Element, Stored, kDim, kSide, kBothPlanes> attend(args, dynamic_shared);
   attend.run();
 }
 
-template <typename Element, int kDim, int kSide, bool kBothPlanes>
-auto AttendBackward<Element, kDim, kSide, kBothPlanes>::kernel() {
-  return attend_backward_kernel<Element, kDim, kSide, kBothPlanes>;
+template <typename Element, typename Stored, int kDim, int kSide, bool kBothPlanes>
+auto AttendBackward<Element, Stored, kDim, kSide, kBothPlanes>::kernel() {
+  return attend_backward_kernel<Element, Stored, kDim, kSide, kBothPlanes>;
 }
 
 }  // namespace svm::cuda

@@ -7,6 +7,8 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "cuda/exchange.h"
 #include "cuda/feed.h"
 #include "cuda/heuristics.h"
@@ -19,11 +21,16 @@ namespace svm::cuda {
 //   take(tile)    takes a tile of keys and values
 //   finish(tile)  hands over the results; the tile is room to exchange them
 //   append(tile, before)   changes a tile and the pool, before anybody takes it
-template <typename Derived, typename Element, int kDim, int kSide, bool kBothPlanes, int kLead>
+//
+// Stored is Element, or Fp8: then stages hold codes, and keys and values are taken from a tile beside them. In a
+// forward there may be two of those, so that a warp can fill one while others still read the other.
+template <typename Derived, typename Element, typename Stored, int kDim, int kSide, bool kBothPlanes, int kLead>
 class AttendBlock {
  public:
   static constexpr int kWarps = attend_warps(kSide);
   static constexpr int kBlockSize = attend_threads(kSide);
+  static constexpr bool kCoded = std::is_same_v<Stored, Fp8>;
+  static constexpr bool kTurns = kCoded && kLead == 1;  // a backward has no register left to tell two tiles apart
   using Notes = AttendNotes<kWarps, kDim>;
 
   __device__ AttendBlock(const AttendArgs& args, char* shared)
@@ -43,17 +50,18 @@ class AttendBlock {
       if (now >= 0) {
         if (!feed.advance<false>(args_, feed.now, kLead)) return;
         wait_for_stage();
+        if constexpr (kCoded) decode(stage(now));
         __syncthreads();  // this tile has landed for everybody, and everybody is done with the one before
         derived.append(stage(now), free);
       }
-      feed_next<Element, kDim, kLead>(args_, feed, free, side());
+      feed_next<Element, Stored, kDim, kLead>(args_, feed, free, side());
       if (now >= 0) {
         if (feed.now.tile < 0) {
           derived.begin(stage(now));
         } else if (feed.now.tile < feed.now.tiles) {
-          derived.take(stage(now));
+          derived.take(numbers(now));
         } else {
-          derived.finish(stage(now));
+          derived.finish(numbers(now));
         }
       }
       if (++now == args_.stages) now = 0;
@@ -73,6 +81,16 @@ class AttendBlock {
   // Tiles that are kept while an item lasts.
   __device__ int query_bytes() const { return static_cast<int>(tile_bytes(side(), side(), kDim)); }
   __device__ char* queries(int index = 0) const { return stage(args_.stages) + index * query_bytes(); }
+  // Keys and values of the tile under work, or the room of one, as the planes read them.
+  __device__ char* numbers(int now) const {
+    if constexpr (kCoded) {
+      const int turn = kTurns ? notes_.feeds[warp_].turn : 0;
+      return tiles_ +
+             (ptx::anew(args_.stages) * args_.stage_bytes + kLead * query_bytes() + turn * args_.decoded_bytes);
+    } else {
+      return stage(now);
+    }
+  }
 
   __device__ bool does(int plane) const { return kBothPlanes || work().plane == plane; }
   // The row whose keys this warp's line holds.
@@ -127,6 +145,14 @@ class AttendBlock {
   int warp_;
 
  private:
+  // Makes numbers of this warp's line. Where there is one tile of numbers everybody must be done with it.
+  __device__ void decode(const char* codes) {
+    __syncwarp();  // what other lanes have copied is here
+    if (!kTurns || args_.decoded_bytes == 0) __syncthreads();
+    if (now().tile < 0 || now().tile >= now().tiles) return;
+    decode_codes<kDim>(args_, codes, numbers(0), side());
+  }
+
   // The oldest of this thread's groups of copies has landed: one is committed a tile, and stages - 1 are ahead.
   __device__ void wait_for_stage() const {
     if (args_.stages == 4) {

@@ -5,9 +5,10 @@
 
 namespace svm::cuda {
 
-template <typename Element, int kDim, int kSide, bool kBothPlanes>
-class Attend : public AttendBlock<Attend<Element, kDim, kSide, kBothPlanes>, Element, kDim, kSide, kBothPlanes, 1> {
-  using Base = AttendBlock<Attend, Element, kDim, kSide, kBothPlanes, 1>;
+template <typename Element, typename Stored, int kDim, int kSide, bool kBothPlanes>
+class Attend : public AttendBlock<Attend<Element, Stored, kDim, kSide, kBothPlanes>, Element, Stored, kDim, kSide,
+                                  kBothPlanes, 1> {
+  using Base = AttendBlock<Attend, Element, Stored, kDim, kSide, kBothPlanes, 1>;
   using Base::args_, Base::notes_, Base::warp_, Base::kRow;
   using Base::does, Base::has_column, Base::has_row, Base::row, Base::work, Base::now, Base::side, Base::line;
 
@@ -18,7 +19,7 @@ class Attend : public AttendBlock<Attend<Element, kDim, kSide, kBothPlanes>, Ele
   // Brings the new frame and the merged one into the pool when their tiles are here. A line is read, changed and stored
   // by one warp alone, which had loaded it.
   __device__ void append(char* tile, const char* before) const {
-    if constexpr (kBothPlanes) {
+    if constexpr (kBothPlanes && !Base::kCoded) {
       const Pass& pass = work().pass;
       if (pass.newest < 0 || now().tile < 0 || now().tile >= now().tiles) return;
       const Place place = place_in(args_, work(), now().tile);
@@ -154,16 +155,16 @@ class Attend : public AttendBlock<Attend<Element, kDim, kSide, kBothPlanes>, Ele
   Softmax<kDim> softmax_[kRow + 1];
 };
 
-template <typename Element, int kDim, int kSide, bool kBothPlanes>
+template <typename Element, typename Stored, int kDim, int kSide, bool kBothPlanes>
 __global__ void __launch_bounds__(attend_threads(kSide), 1) attend_kernel(const __grid_constant__ AttendArgs args) {
   extern __shared__ __align__(kTileAlign) char dynamic_shared[];
-  Attend<Element, kDim, kSide, kBothPlanes> attend(args, dynamic_shared);
+  Attend<Element, Stored, kDim, kSide, kBothPlanes> attend(args, dynamic_shared);
   attend.run();
 }
 
-template <typename Element, int kDim, int kSide, bool kBothPlanes>
-auto Attend<Element, kDim, kSide, kBothPlanes>::kernel() {
-  return attend_kernel<Element, kDim, kSide, kBothPlanes>;
+template <typename Element, typename Stored, int kDim, int kSide, bool kBothPlanes>
+auto Attend<Element, Stored, kDim, kSide, kBothPlanes>::kernel() {
+  return attend_kernel<Element, Stored, kDim, kSide, kBothPlanes>;
 }
 
 }  // namespace svm::cuda

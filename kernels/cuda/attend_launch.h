@@ -15,7 +15,7 @@ struct Grid {
   void* stream;
 };
 
-// With tensor cores: keys of this type of 16 bits, the sizes of attend_has_kernel; the work is cut.
+// With tensor cores: keys of this type, of 16 bits or Fp8, the sizes of attend_has_kernel; the work is cut.
 template <typename Element>
 cudaError_t attend_on_tensor_cores(const AttendArgs& args, const Grid& grid);
 template <typename Element>

@@ -23,18 +23,18 @@ cudaError_t run_block(const AttendArgs& args, const Grid& grid) {
 }
 
 // The sizes that have kernels: one tuned window, and any other up to 16 x 16.
-template <template <typename, int, int, bool> class Block, typename Element>
+template <template <typename, typename, int, int, bool> class Block, typename Element, typename Stored = Element>
 cudaError_t run_sizes(const AttendArgs& args, const Grid& grid) {
   switch (args.dim) {
     case 32:
-      return run_block<Block<Element, 32, 0, attend_both_planes(32)>>(args, grid);
+      return run_block<Block<Element, Stored, 32, 0, attend_both_planes(32)>>(args, grid);
     case 64:
-      return args.side == 14 ? run_block<Block<Element, 64, 14, attend_both_planes(64)>>(args, grid)
-                             : run_block<Block<Element, 64, 0, attend_both_planes(64)>>(args, grid);
+      return args.side == 14 ? run_block<Block<Element, Stored, 64, 14, attend_both_planes(64)>>(args, grid)
+                             : run_block<Block<Element, Stored, 64, 0, attend_both_planes(64)>>(args, grid);
     case 96:
-      return run_block<Block<Element, 96, 0, attend_both_planes(96)>>(args, grid);
+      return run_block<Block<Element, Stored, 96, 0, attend_both_planes(96)>>(args, grid);
     default:
-      return run_block<Block<Element, 128, 0, attend_both_planes(128)>>(args, grid);
+      return run_block<Block<Element, Stored, 128, 0, attend_both_planes(128)>>(args, grid);
   }
 }
 

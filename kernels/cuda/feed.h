@@ -7,6 +7,9 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
+#include "cuda/codes.h"
 #include "cuda/lines.h"
 #include "cuda/work.h"
 
@@ -27,6 +30,7 @@ struct Feed {
       4;  // items under way: an item has two tiles at least, and three of them are ahead at most
 
   Position next, now;
+  int32_t turn;  // of the tile under work: 0, 1, 0, ...
   Work works[kAhead];
 
   __device__ const Work& next_work() const { return works[next.count % kAhead]; }
@@ -34,7 +38,9 @@ struct Feed {
 
   // Before the first tile of this block's first item.
   __device__ void open() {
-    if (threadIdx.x % kWarp == 0) next = now = {blockIdx.x - gridDim.x, ~0u, 0, 0};
+    if (threadIdx.x % kWarp != 0) return;
+    next = now = {blockIdx.x - gridDim.x, ~0u, 0, 0};
+    turn = 0;
   }
 
   // All lanes of the warp: to the next tile; false where nothing is left. Who loads reads what an item is, for both.
@@ -42,6 +48,7 @@ struct Feed {
   __device__ bool advance(const AttendArgs& args, Position& at, int lead) {
     __syncwarp();  // everybody has read what changes now
     if (threadIdx.x % kWarp == 0) {
+      if constexpr (!kLoads) turn ^= 1;
       if (at.tile < at.tiles) {
         ++at.tile;
       } else if (at.count + 1 == 0 || at.item < args.items) {
@@ -117,15 +124,27 @@ __device__ void load_keys(const AttendArgs& args, const Work& work, int tile, ch
   }
 }
 
+// The same of a pool of fp8.
+template <int kDim>
+__device__ void load_codes(const AttendArgs& args, const Work& work, int tile, char* stage, int side) {
+  if (static_cast<int>(threadIdx.x) / kWarp >= args.lines) return;
+  const Place place = place_in(args, work, tile);
+  copy_codes<kDim>(args, work, place.frame, place.origin != Origin::kNone, stage, side);
+}
+
 // Loads this warp's lines of the next tile. Every thread calls it once a tile, with work left or not, so that the
 // groups of copies stay in step.
-template <typename Element, int kDim, int kLead>
+template <typename Element, typename Stored, int kDim, int kLead>
 __device__ void feed_next(const AttendArgs& args, Feed& feed, char* stage, int side) {
   if (feed.advance<true>(args, feed.next, kLead)) {
     if (feed.next.tile < 0) {
       load_queries<Element, kDim, kLead>(args, feed.next_work(), feed.next.tile, stage, side);
     } else if (feed.next.tile < feed.next.tiles) {
-      load_keys<Element, kDim>(args, feed.next_work(), feed.next.tile, stage, side);
+      if constexpr (std::is_same_v<Stored, Fp8>) {
+        load_codes<kDim>(args, feed.next_work(), feed.next.tile, stage, side);
+      } else {
+        load_keys<Element, kDim>(args, feed.next_work(), feed.next.tile, stage, side);
+      }
     }
   }
   ptx::commit_copies();

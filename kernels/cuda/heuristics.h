@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/tile.h"
+#include "svm/fp8.h"
 #include "svm/ring.h"
 
 namespace svm::cuda {
@@ -63,6 +64,8 @@ struct AttendPlan {
   int group, lines;  // frames and lines of a tile
   int stages;
   int64_t stage_bytes;
+  int decoded;  // of fp8: tiles of numbers
+  int64_t decoded_bytes;
   int64_t shared_bytes;
   bool exists;
 };
@@ -70,13 +73,22 @@ struct AttendPlan {
 constexpr int kMostStages = 4;
 constexpr int64_t kNotesBytes = 10240;  // of shared memory that a block has for other things than tiles, at most
 
-// Most lines of a tile of which two stages fit, beside the tiles of queries.
-constexpr int attend_most_lines(int side, int dim, int query_tiles, int64_t room) {
+// What a stage takes; with fp8 codes and exponents. Queries pass through it too.
+constexpr int64_t attend_stage_bytes(int lines, int side, int dim, bool coded) {
+  const int64_t codes = int64_t{2} * lines * side * dim + kKeys * static_cast<int64_t>(sizeof(SlotExponents));
+  const int64_t keys = coded ? codes : 2 * tile_bytes(lines, side, dim), queries = tile_bytes(side, side, dim);
+  const int64_t bytes = keys > queries ? keys : queries;
+  return coded ? (bytes + kTileAlign - 1) / kTileAlign * kTileAlign : bytes;
+}
+
+// Most lines of a tile of which two stages fit, and one of numbers where they hold codes, beside the tiles of queries.
+constexpr int attend_most_lines(int side, int dim, int query_tiles, int64_t room, bool coded) {
   const int64_t left = room - query_tiles * tile_bytes(side, side, dim);
-  const int64_t line = 2 * tile_bytes(1, side, dim);
-  const int64_t lines = left / (2 * line);
-  const int most = side == 14 ? 14 : kKeys;
-  return lines < 0 ? 0 : lines < most ? static_cast<int>(lines) : most;
+  for (int lines = side == 14 ? 14 : kKeys; lines > 0; --lines) {
+    const int64_t decoded = coded ? 2 * tile_bytes(lines, side, dim) : 0;
+    if (2 * attend_stage_bytes(lines, side, dim, coded) + decoded <= left) return lines;
+  }
+  return 0;
 }
 
 // `units` times `planes` blocks at least. `shared`: memory that a block may have. `query_tiles`: 1, in a backward
@@ -92,10 +104,15 @@ constexpr int attend_most_lines(int side, int dim, int query_tiles, int64_t room
 //
 // Stages: as many as fit, four at most. Three, two of them under way, hold 107 kB; the memory needs 25 kB (25 GB/s x 1
 // us) a multiprocessor. The rest bridges the ends of units.
+//
+// A pool of fp8 (`coded`) halves what the memory's time is: 1740 clocks a frame of the example above. Making numbers of
+// the codes costs 392 pairs of every lane, six instructions each, and 100 moves of 16 bytes: 700 clocks of issue more,
+// 1940 in all, so that about 1.8 of the 2 are left. Tiles of numbers lie beside the stages: two, so that nobody waits
+// for anybody with a third barrier, where three stages fit as well; else, and in a backward, one.
 constexpr AttendPlan attend_plan(int64_t units, int side, int dim, int planes, int query_tiles, int64_t processors,
-                                 int64_t shared) {
+                                 int64_t shared, bool coded = false) {
   const int64_t room = shared - kNotesBytes;
-  const int most = attend_most_lines(side, dim, query_tiles, room);
+  const int most = attend_most_lines(side, dim, query_tiles, room, coded);
   AttendPlan plan = {};
   if (2 * most < side) return plan;  // the queries pass through a stage too
   int rows = side < most ? side : most;
@@ -106,11 +123,15 @@ constexpr AttendPlan attend_plan(int64_t units, int side, int dim, int planes, i
   plan.rows = (side + plan.splits - 1) / plan.splits;
   plan.group = plan.splits == 1 ? 1 : most / plan.rows;
   plan.lines = plan.rows * plan.group;
-  const int64_t keys = 2 * tile_bytes(plan.lines, side, dim), queries = tile_bytes(side, side, dim);
-  plan.stage_bytes = keys > queries ? keys : queries;
-  const int64_t stages = (room - query_tiles * queries) / plan.stage_bytes;
+  plan.stage_bytes = attend_stage_bytes(plan.lines, side, dim, coded);
+  plan.decoded_bytes = coded ? 2 * tile_bytes(plan.lines, side, dim) : 0;
+  const int64_t queries = query_tiles * tile_bytes(side, side, dim);
+  const int64_t beside_two = room - queries - 2 * plan.decoded_bytes;
+  const bool turns = query_tiles == 1 && beside_two >= 3 * plan.stage_bytes;
+  plan.decoded = !coded ? 0 : turns ? 2 : 1;
+  const int64_t stages = (room - queries - plan.decoded * plan.decoded_bytes) / plan.stage_bytes;
   plan.stages = static_cast<int>(stages < kMostStages ? stages : kMostStages);
-  plan.shared_bytes = kNotesBytes + query_tiles * queries + plan.stages * plan.stage_bytes;
+  plan.shared_bytes = kNotesBytes + queries + plan.stages * plan.stage_bytes + plan.decoded * plan.decoded_bytes;
   plan.exists = true;
   return plan;
 }
@@ -133,6 +154,15 @@ static_assert(is(attend_plan(336, 14, 128, 2, 1, 132, kH100), 2, 7, 1, 3));
 static_assert(is(attend_plan(336, 16, 128, 2, 1, 132, kH100), 2, 8, 1, 2));
 static_assert(is(attend_plan(336, 14, 64, 1, 2, 132, kH100), 1, 14, 1, 3));  // a backward
 static_assert(is(attend_plan(1, 16, 32, 1, 1, 132, kH100), 16, 1, 16, 4));
+
+constexpr bool holds(const AttendPlan& plan, int splits, int stages, int decoded) {
+  return plan.exists && plan.splits == splits && plan.stages == stages && plan.decoded == decoded;
+}
+
+static_assert(holds(attend_plan(336, 14, 64, 1, 1, 132, kH100, true), 1, 3, 2));
+static_assert(holds(attend_plan(336, 14, 64, 1, 2, 132, kH100, true), 1, 4, 1));
+static_assert(holds(attend_plan(336, 14, 64, 1, 1, 108, kA100, true), 1, 2, 1));
+static_assert(holds(attend_plan(12, 14, 64, 1, 1, 132, kH100, true), 7, 3, 2));
 
 }  // namespace attend_checks
 

@@ -32,6 +32,8 @@ cudaError_t launch(AttendArgs args, Target target) {
       return cudaLaunchKernelEx(&config, kernel_for<__nv_bfloat16, kBackward>(args.dim), args);
     case Dtype::kFloat16:
       return cudaLaunchKernelEx(&config, kernel_for<__half, kBackward>(args.dim), args);
+    case Dtype::kFloat8:
+      return cudaLaunchKernelEx(&config, kernel_for<Fp8, kBackward>(args.dim), args);
     default:
       return cudaErrorInvalidValue;
   }

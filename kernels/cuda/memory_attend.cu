@@ -13,7 +13,9 @@ namespace {
 
 int64_t units_of(const AttendArgs& args) { return int64_t{args.batch} * args.clip_frames * args.windows * args.heads; }
 
-int64_t bytes_of(Dtype dtype) { return dtype == Dtype::kFloat32 ? 4 : 2; }
+int64_t bytes_of(Dtype dtype) { return dtype == Dtype::kFloat32 ? 4 : dtype == Dtype::kFloat8 ? 1 : 2; }
+
+bool is_coded(const AttendArgs& args) { return args.k.dtype == Dtype::kFloat8; }
 
 // Whether a kernel whose keys are of this type can move a view's tokens in pieces of 16 bytes as they lie.
 void find_whole(FramesView& view, Dtype type) {
@@ -24,22 +26,26 @@ void find_whole(FramesView& view, Dtype type) {
 }
 
 void find_whole(AttendArgs& args) {
-  for (FramesView* view : {&args.q, &args.k, &args.v, &args.k_new, &args.v_new, &args.out, &args.out_column, &args.dout,
-                           &args.out_saved}) {
-    find_whole(*view, args.k.dtype);
+  for (FramesView* view : {&args.k, &args.v}) find_whole(*view, args.k.dtype);
+  const Dtype numbers = is_coded(args) ? Dtype::kBFloat16 : args.k.dtype;
+  for (FramesView* view :
+       {&args.q, &args.k_new, &args.v_new, &args.out, &args.out_column, &args.dout, &args.out_saved}) {
+    find_whole(*view, numbers);
   }
 }
 
 // Whether there is a kernel with tensor cores for it; if so, the work is cut for it.
 bool cut(AttendArgs& args, int query_tiles, int device, Grid& grid, cudaError_t& error) {
   if (args.k.dtype == Dtype::kFloat32 || !attend_has_kernel(args.side, args.dim)) return false;
+  // Codes are copied as they lie or not at all, and queries of fp32 are not rounded for their sake.
+  if (is_coded(args) && (!args.k.whole || !args.v.whole || args.q.dtype == Dtype::kFloat32)) return false;
   int processors = 1, shared = 0;
   error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (error != cudaSuccess) return false;
   args.planes = attend_both_planes(args.dim) ? 1 : 2;
   const AttendPlan plan =
-      attend_plan(units_of(args), args.side, args.dim, args.planes, query_tiles, processors, shared);
+      attend_plan(units_of(args), args.side, args.dim, args.planes, query_tiles, processors, shared, is_coded(args));
   if (!plan.exists) return false;
   args.rows = plan.rows;
   args.splits = plan.splits;
@@ -47,6 +53,7 @@ bool cut(AttendArgs& args, int query_tiles, int device, Grid& grid, cudaError_t&
   args.lines = plan.lines;
   args.stages = plan.stages;
   args.stage_bytes = static_cast<int32_t>(plan.stage_bytes);
+  args.decoded_bytes = plan.decoded == 2 ? static_cast<int32_t>(plan.decoded_bytes) : 0;
   args.items = static_cast<uint32_t>(units_of(args) * args.splits * args.planes);
   args.direct = args.splits == 1 && args.planes == 1;
   grid.blocks = std::min(args.items, static_cast<uint32_t>(processors));
@@ -177,15 +184,17 @@ const char* attend(AttendArgs args, Target target, Append append) {
   Grid grid;
   const bool has_kernel = cut(args, 1, target.device, grid, error);
   if (error != cudaSuccess) return words(error);
-  // A block that does both planes can append to the frames it reads; two that share them cannot.
-  args.appends = append.run && has_kernel && args.planes == 1;
+  // A block that does both planes can append to the frames it reads; two that share them cannot. Nor can one that has
+  // fp8 to append, for the exponents come from all of a frame.
+  args.appends = append.run && has_kernel && args.planes == 1 && !is_coded(args);
   if (append.run && !args.appends) {
     if (const char* fault = append.run(*append.params, target)) return fault;
   }
   if (!has_kernel) return words(attend_anyhow(args, target));
-  const bool bf16 = args.k.dtype == Dtype::kBFloat16;
-  return words(
-      run(args, grid, false, bf16 ? attend_on_tensor_cores<__nv_bfloat16> : attend_on_tensor_cores<__half>, target));
+  const OnTensorCores kernel = is_coded(args)                     ? attend_on_tensor_cores<Fp8>
+                               : args.k.dtype == Dtype::kBFloat16 ? attend_on_tensor_cores<__nv_bfloat16>
+                                                                  : attend_on_tensor_cores<__half>;
+  return words(run(args, grid, false, kernel, target));
 }
 
 const char* attend_backward(AttendArgs args, Target target) {
@@ -197,10 +206,10 @@ const char* attend_backward(AttendArgs args, Target target) {
   const bool has_kernel = cut(args, 2, target.device, grid, error);
   if (error != cudaSuccess) return words(error);
   if (!has_kernel) return words(attend_backward_anyhow(args, target));
-  const bool bf16 = args.k.dtype == Dtype::kBFloat16;
-  return words(run(args, grid, true,
-                   bf16 ? attend_backward_on_tensor_cores<__nv_bfloat16> : attend_backward_on_tensor_cores<__half>,
-                   target));
+  const OnTensorCores kernel = is_coded(args)                     ? attend_backward_on_tensor_cores<Fp8>
+                               : args.k.dtype == Dtype::kBFloat16 ? attend_backward_on_tensor_cores<__nv_bfloat16>
+                                                                  : attend_backward_on_tensor_cores<__half>;
+  return words(run(args, grid, true, kernel, target));
 }
 
 const char* memory_attend(const AttendParams& params, Target target) { return attend(args_of(params), target); }

@@ -16,6 +16,7 @@ constexpr float kLn2 = 0.6931471805599453f;
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(__half x) { return __half2float(x); }
 __device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float to_float(Fp8 x) { return value_of(x); }
 
 __device__ inline void from_float(float x, float* y) { *y = x; }
 __device__ inline void from_float(float x, __half* y) { *y = __float2half_rn(x); }

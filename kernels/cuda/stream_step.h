@@ -1,4 +1,5 @@
-// Append and attend of one frame on the GPU, in one launch where tensor cores do it.
+// Append and attend of one frame on the GPU, in one launch where tensor cores do it; in two with a pool of fp8, whose
+// exponents come from all of a frame.
 #pragma once
 
 #include "cuda/launch.h"

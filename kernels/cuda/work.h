@@ -31,7 +31,8 @@ __device__ inline int64_t line_offset(const FramesView& view, const Work& work, 
 
 // The pool's cursor of this work's unit.
 __device__ inline RingCursor* cursor_of(const AttendArgs& args, const Work& work) {
-  return args.cursor + (int64_t{work.source} * args.windows + work.window) * args.heads + work.head;
+  const int64_t unit = (int64_t{work.source} * args.windows + work.window) * args.heads + work.head;
+  return unit_cursor(args.cursor, args.k.dtype, args.capacity, unit);
 }
 
 // Values that make no sense are ignored, as memory_append does: a stream that does not exist is empty, a frame older

@@ -63,11 +63,11 @@ def test_a_part_that_fails_leaves_the_rest_alone(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("CUDA error: it broke\nsecond line")
         yield
 
-    for name, part in (("_attend", broken), ("_step", dead), ("_few", dead), ("_model", dead)):
+    for name, part in (("_attend", broken), ("_step", dead), ("_few", dead), ("_fp8", dead), ("_model", dead)):
         monkeypatch.setattr(gpu_rows, name, part)
     found = list(gpu_rows.measure(SMALL))
     assert [(one.reason, one.wrong) for one in found if isinstance(one, Failure)] == [
-        ("it is off", True), *[("CUDA error: it broke", False)] * 3,
+        ("it is off", True), *[("CUDA error: it broke", False)] * 4,
     ]  # fmt: skip
     assert [one.what for one in found if isinstance(one, Target)] == ["clip both ways over eager"]
     assert any(isinstance(one, Row) for one in found)

@@ -12,7 +12,7 @@ import ptxas_report
 NVCC = ptxas_report.find_nvcc()
 WITHOUT_KERNELS = {"memory_attend.cu", "clip_attend.cu", "stream_step.cu"}  # they choose and launch
 # Of a block, as kernels/cuda/heuristics.h has it.
-THREADS = {".any": 256, ".join": 256, "nms": 256, ".bf16": 512, ".fp16": 512, ".backward": 512}
+THREADS = {".any": 256, ".join": 256, "nms": 256, ".bf16": 512, ".fp16": 512, "attend.fp8": 512, ".backward": 512}
 REPORT = """\
 ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '_Z4goodPf' for 'sm_90a'

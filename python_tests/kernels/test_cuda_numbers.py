@@ -12,12 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # What shared memory is too short for, so that it is left to the kernel of any sizes:
-# (shared memory, query tiles: 2 in a backward, head dim) -> smallest window side.
+# (whether the pool is of fp8, shared memory, query tiles: 2 in a backward, head dim) -> smallest window side.
 H100, A100, ADA = 232448, 166912, 101376
 LEFT_TO_ANY = {
-    (H100, 2, 128): 15,
-    (A100, 1, 128): 14, (A100, 2, 96): 14, (A100, 2, 128): 12,
-    (ADA, 1, 64): 16, (ADA, 1, 96): 13, (ADA, 1, 128): 11, (ADA, 2, 64): 14, (ADA, 2, 96): 11, (ADA, 2, 128): 10,
+    (0, H100, 2, 128): 15,
+    (0, A100, 1, 128): 14, (0, A100, 2, 96): 14, (0, A100, 2, 128): 12,
+    (0, ADA, 1, 64): 16, (0, ADA, 1, 96): 13, (0, ADA, 1, 128): 11,
+    (0, ADA, 2, 64): 14, (0, ADA, 2, 96): 11, (0, ADA, 2, 128): 10,
+    (1, H100, 1, 128): 15, (1, H100, 2, 96): 16, (1, H100, 2, 128): 14,
+    (1, A100, 1, 96): 14, (1, A100, 1, 128): 12, (1, A100, 2, 64): 16, (1, A100, 2, 96): 13, (1, A100, 2, 128): 11,
+    (1, ADA, 1, 64): 14, (1, ADA, 1, 96): 11, (1, ADA, 1, 128): 10,
+    (1, ADA, 2, 64): 12, (1, ADA, 2, 96): 10, (1, ADA, 2, 128): 8,
 }  # fmt: skip
 START = """
 #include <cstdio>
@@ -41,20 +46,23 @@ int main() {
   for (long processors : {1L, 36L, 84L, 108L, 132L, 142L})
   for (int dim : {32, 64, 96, 128})
   for (int query_tiles : {1, 2})
+  for (bool coded : {false, true})
   for (int side = 1; side <= 16; ++side)
   for (long units = 1; units < 400; units += units < 150 ? 1 : 83) {
     const int planes = attend_both_planes(dim) ? 1 : 2;
-    const AttendPlan plan = attend_plan(units, side, dim, planes, query_tiles, processors, shared);
+    const AttendPlan plan = attend_plan(units, side, dim, planes, query_tiles, processors, shared, coded);
     ++checked;
-    if (!plan.exists) { std::printf("none %ld %d %d %d\\n", shared, query_tiles, dim, side); continue; }
+    if (!plan.exists) { std::printf("none %d %ld %d %d %d\\n", coded, shared, query_tiles, dim, side); continue; }
     const int warps = attend_warps(side == 14 && dim == 64 ? 14 : 0);
     HOLDS(plan.splits * plan.rows >= side && (plan.splits - 1) * plan.rows < side);
     HOLDS(plan.group >= 1 && plan.lines == plan.rows * plan.group && plan.lines <= warps && plan.lines <= kKeys);
     HOLDS(plan.splits > 1 || (plan.rows == side && plan.group == 1));
     HOLDS(plan.stages >= 2 && plan.stages <= kMostStages);
     const long keys = 2 * tile_bytes(plan.lines, side, dim), queries = tile_bytes(side, side, dim);
-    HOLDS(plan.stage_bytes >= keys && plan.stage_bytes >= queries && plan.stage_bytes % 64 == 0);
-    HOLDS(plan.shared_bytes == kNotesBytes + plan.stages * plan.stage_bytes + query_tiles * queries);
+    const long codes = 2L * plan.lines * side * dim + 8 * plan.lines, numbers = plan.decoded * plan.decoded_bytes;
+    HOLDS(plan.stage_bytes >= (coded ? codes : keys) && plan.stage_bytes >= queries && plan.stage_bytes % 64 == 0);
+    HOLDS(coded ? plan.decoded_bytes == keys && (plan.decoded == 1 || plan.decoded == 2) : numbers == 0);
+    HOLDS(plan.shared_bytes == kNotesBytes + plan.stages * plan.stage_bytes + query_tiles * queries + numbers);
     HOLDS(plan.shared_bytes <= shared);
     // Where one block is enough for a unit and the machine is full without splits, there are none.
     HOLDS(3 * units * planes <= processors || plan.splits <= 2);

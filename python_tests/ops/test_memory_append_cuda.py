@@ -23,8 +23,19 @@ def test_op_equals_reference(case: Case) -> None:
     append_cases.check(append, case, DEVICE)
 
 
-def test_senseless_values_write_nothing() -> None:
-    append_cases.check_ignored(append, DEVICE)
+@pytest.mark.parametrize("case", append_cases.FP8_CASES, ids=str)
+def test_codes_equal_reference(case: Case) -> None:
+    append_cases.check(append, case, DEVICE)
+
+
+@pytest.mark.parametrize("evict", ["merge", "fifo"])
+def test_codes_of_all_sizes(evict: str) -> None:
+    append_cases.check_sizes(append, evict, DEVICE)
+
+
+@pytest.mark.parametrize("pool", [torch.float32, append_cases.FP8], ids=str)
+def test_senseless_values_write_nothing(pool: torch.dtype) -> None:
+    append_cases.check_ignored(append, DEVICE, pool)
 
 
 def test_replays_in_a_graph() -> None:

@@ -10,6 +10,7 @@ import torch
 import cuda_cases
 import helpers
 from cuda_cases import SMALL, Attend
+from helpers import BF16, FP8
 from on_gpu import GPU, MARKS
 from svm_ext import ops
 
@@ -17,26 +18,36 @@ pytestmark = MARKS
 OPS = torch.ops.svm_ext
 
 
-@pytest.mark.parametrize("case", [*cuda_cases.ATTENDS, *cuda_cases.ANY], ids=str)
+@pytest.mark.parametrize("case", [*cuda_cases.ATTENDS, *cuda_cases.ANY, *cuda_cases.FP8_ATTENDS], ids=str)
 def test_equals_oracle(case: Attend) -> None:
     cuda_cases.check_attend(OPS, case, GPU)
 
 
 @pytest.mark.parametrize("units", [1, 12, 60, 140, 336])
+@pytest.mark.parametrize("pool", [BF16, FP8], ids=str)
 @pytest.mark.parametrize("dim", [64, 128])
-def test_any_number_of_units_equals_oracle(units: int, dim: int) -> None:
+def test_any_number_of_units_equals_oracle(units: int, dim: int, pool: torch.dtype) -> None:
     """Units shared by several blocks, one each, several a block."""
-    cuda_cases.check_attend(OPS, Attend(streams=1, counts=(4,), heads=units, dim=dim), GPU)
+    cuda_cases.check_attend(OPS, Attend(streams=1, counts=(4,), heads=units, dim=dim, pool=pool), GPU)
 
 
-@pytest.mark.parametrize("case", [Attend(), replace(SMALL, pool=torch.float32)], ids=str)
+def test_every_code_under_every_kind_of_exponent() -> None:
+    cuda_cases.check_all_codes(OPS, GPU)
+
+
+def test_frames_that_are_not_finite_are_nan() -> None:
+    cuda_cases.check_not_finite(OPS, GPU)
+
+
+@pytest.mark.parametrize("case", [Attend(), Attend(pool=FP8), replace(SMALL, pool=torch.float32)], ids=str)
 def test_senseless_values_are_an_empty_memory(case: Attend) -> None:
     cuda_cases.check_senseless(OPS, case, GPU)
 
 
+@pytest.mark.parametrize("pool", [BF16, FP8], ids=str)
 @pytest.mark.parametrize("units", [12, 336])
-def test_same_input_same_bits(units: int) -> None:
-    it = cuda_cases.given(Attend(streams=1, counts=(3,), heads=units), GPU)
+def test_same_input_same_bits(units: int, pool: torch.dtype) -> None:
+    it = cuda_cases.given(Attend(streams=1, counts=(3,), heads=units, pool=pool), GPU)
     first = OPS.memory_attend(it.q, *it.arguments, 0.3, True)
     for _ in range(20):
         for a, b in zip(first, OPS.memory_attend(it.q, *it.arguments, 0.3, True), strict=True):

@@ -12,6 +12,7 @@ import cuda_cases
 import helpers
 from append_cases import Case
 from cuda_cases import STEP
+from helpers import BF16, FP8
 from on_gpu import GPU, MARKS
 from svm_ext.ops import _check, reference
 
@@ -21,23 +22,26 @@ OPS = torch.ops.svm_ext
 SIZES = [(1, 1), (4, 12), (7, 60)]
 
 
-@pytest.mark.parametrize("case", cuda_cases.STEPS, ids=str)
+@pytest.mark.parametrize("case", [*cuda_cases.STEPS, *cuda_cases.FP8_STEPS], ids=str)
 def test_equals_reference(case: Case) -> None:
     cuda_cases.check_steps(OPS, case, GPU)
 
 
 @pytest.mark.parametrize("evict", ["merge", "fifo", "clear"])
 @pytest.mark.parametrize(("windows", "heads"), SIZES)
-def test_any_number_of_units_equals_reference(windows: int, heads: int, evict: str) -> None:
+@pytest.mark.parametrize("pool", [BF16, FP8], ids=str)
+def test_any_number_of_units_equals_reference(windows: int, heads: int, evict: str, pool: torch.dtype) -> None:
     size = STEP.size._replace(streams=1, windows=windows, heads=heads)
-    cuda_cases.check_steps(OPS, replace(STEP, size=size, evict=evict), GPU)
+    cuda_cases.check_steps(OPS, replace(STEP, size=size, evict=evict, pool_type=pool), GPU)
 
 
 @pytest.mark.parametrize("evict", ["merge", "fifo", "clear"])
 @pytest.mark.parametrize(("windows", "heads"), SIZES)
-def test_replays_in_a_graph(windows: int, heads: int, evict: str) -> None:
+@pytest.mark.parametrize("pool", [BF16, FP8], ids=str)
+def test_replays_in_a_graph(windows: int, heads: int, evict: str, pool: torch.dtype) -> None:
     """Step and cursor are read on the device: one captured launch serves every frame, round the ring twice."""
-    case = replace(STEP, size=STEP.size._replace(streams=1, windows=windows, heads=heads), evict=evict)
+    size = STEP.size._replace(streams=1, windows=windows, heads=heads)
+    case = replace(STEP, size=size, evict=evict, pool_type=pool)
     generator, code = torch.Generator().manual_seed(3), _check.EVICTIONS[evict]
     ours, theirs = (append_cases.Memory(case, GPU) for _ in range(2))
     inputs = [append_cases.new_frame(case, generator, GPU)[0] for _ in range(3)]

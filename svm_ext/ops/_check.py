@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._pool import PoolSize, group_of, layout_of, size_of
+from . import _fp8
+from ._pool import PoolSize, cursor_width, group_of, layout_of, size_of
 
 EVICTIONS = {"merge": 0, "fifo": 1, "clear": 2}  # as in kernels/include/svm/ring.h
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+POOLS = (*FLOATS, _fp8.E4M3)  # what a memory can be made of
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -52,9 +54,9 @@ def same_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> No
         )
 
 
-def floating(name: str, tensor: Tensor) -> None:
+def floating(name: str, tensor: Tensor, kinds: Sequence[torch.dtype] = FLOATS) -> None:
     """Check that a tensor holds floating point numbers."""
-    if tensor.dtype not in FLOATS:
+    if tensor.dtype not in kinds:
         raise ValueError(
             f"{name}: expected a floating point type, got {name_of(tensor.dtype)}; convert it with .float()"
         )
@@ -77,7 +79,7 @@ def pool(k_pool: Tensor, v_pool: Tensor, cursor: Tensor) -> PoolSize:
             f"k_pool: expected 8 dimensions [S, W, H, n, T, D/g, n, g] or 7 [S, W, H, n, T, n, D],"
             f" got shape {list(k_pool.shape)}; use a pool as it was made"
         )
-    floating("k_pool", k_pool)
+    floating("k_pool", k_pool, POOLS)
     size = size_of(k_pool)
     if layout_of(k_pool) == "columns":
         inner = (size.dim // group_of(k_pool.dtype), size.side, group_of(k_pool.dtype))
@@ -85,7 +87,9 @@ def pool(k_pool: Tensor, v_pool: Tensor, cursor: Tensor) -> PoolSize:
     else:
         shape("k_pool", k_pool, (*size[:5], size.side, size.dim), "S W H n T n D", "use a pool as it was made")
     shape("v_pool", v_pool, (*size[:5], size.side, size.dim), "S W H n T n D", "k_pool and v_pool are made together")
-    shape("cursor", cursor, (*size[:3], 2), "S W H pair", "use the cursor that was made with the pool")
+    width = cursor_width(size.frames, k_pool.dtype)
+    letters = "S W H pair" if width == 2 else "S W H 2+T"
+    shape("cursor", cursor, (*size[:3], width), letters, "use the cursor that was made with the pool")
     dtype("v_pool", v_pool, k_pool.dtype, "k_pool and v_pool have one type")
     dtype("cursor", cursor, torch.int64, "use the cursor that was made with the pool")
     for name, tensor in (("v_pool", v_pool), ("cursor", cursor)):

@@ -24,6 +24,10 @@ dim, and one box {D, n, n} of such a tensor is one frame of a unit.
 
 The layouts are told apart by the rank of k_pool, so that nothing has to be passed along with it (the
 kernels are told the same by kernels/include/svm/params.h). Slots that were never written are uninitialised.
+
+A pool of fp8 holds codes; the exponents that make them numbers (_fp8.py) are part of the ring's state: the cursor of
+such a pool has an entry more for every slot, the exponents of K and V as two int32. So they are reset, versioned and
+handed to the ops with it.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from . import _fp8
 
 Layout = Literal["columns", "tokens"]
 _LARGE_PAGE = 2 << 20  # bytes
@@ -96,10 +102,27 @@ def _ask_for_large_pages(pool: Tensor) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)
 
 
-def empty_cursor(size: PoolSize, device: torch.device) -> Tensor:
-    """Return the cursor of an empty pool, [S, W, H, (frames appended, step of the last append)]."""
+def cursor_width(frames: int, dtype: torch.dtype) -> int:
+    """Return how many numbers a unit's cursor has: frames appended, step of the last append; an fp8 pool's slots."""
+    return 2 + frames if dtype == _fp8.E4M3 else 2
+
+
+def empty_cursor(size: PoolSize, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the cursor of an empty pool of this type, [S, W, H, (frames appended, step of the last append, ..)]."""
     start = torch.tensor([0, -1], dtype=torch.int64, device=device)
-    return start.expand(size.streams, size.windows, size.heads, 2).contiguous()
+    slots = start.new_zeros(cursor_width(size.frames, dtype) - 2)
+    return torch.cat([start, slots]).expand(*size[:3], -1).contiguous()
+
+
+Exponents = tuple[Tensor | None, Tensor | None]
+
+
+def exponents_of(k_pool: Tensor, cursor: Tensor) -> Exponents:
+    """View the exponents of K and V, int32 [S, W, H, T]: write through them; none where codes are numbers."""
+    if k_pool.dtype != _fp8.E4M3:
+        return None, None
+    k, v = cursor[..., 2:].view(torch.int32).unflatten(-1, (-1, 2)).unbind(-1)
+    return k, v
 
 
 def layout_of(k_pool: Tensor) -> Layout:
@@ -123,22 +146,27 @@ def frames_view(pool: Tensor) -> Tensor:
     return pool.transpose(3, 4).unsqueeze(-1)
 
 
-def read(pool: Tensor, streams: Tensor | None = None) -> Tensor:
-    """Copy the frames of the given streams, all slots in slot order, [B, W, H, T, n, n, D]."""
-    view = frames_view(pool)
-    if streams is not None:
-        view = view[streams]
-    return view.flatten(-2)
+def read(pool: Tensor, streams: Tensor | None = None, exponents: Tensor | None = None) -> Tensor:
+    """Copy the frames of the given streams, all slots in slot order, [B, W, H, T, n, n, D]; fp8 as bf16."""
+    rows = slice(None) if streams is None else streams
+    frames = frames_view(_fp8.raw(pool))[rows].flatten(-2)
+    return frames if exponents is None else _fp8.numbers(frames, exponents[rows][..., None, None, None])
 
 
-def read_slots(pool: Tensor, streams: Tensor, count: int) -> Tensor:
-    """Copy the first `count` slots of the given streams in logical order, [B, count, W, H, n, n, D]."""
-    view = frames_view(pool)[:, :, :, :count]
-    return view[streams].flatten(-2).movedim(3, 1).contiguous()
+def read_slots(pool: Tensor, streams: Tensor, count: int, exponents: Tensor | None = None) -> Tensor:
+    """Copy the first `count` slots of the given streams in logical order, [B, count, W, H, n, n, D]; fp8 as bf16."""
+    frames = frames_view(_fp8.raw(pool))[:, :, :, :count][streams].flatten(-2)
+    if exponents is not None:
+        frames = _fp8.numbers(frames, exponents[..., :count][streams][..., None, None, None])
+    return frames.movedim(3, 1).contiguous()
 
 
-def write_slots(pool: Tensor, streams: Tensor, frames: Tensor) -> None:
-    """Write frames [B, count, W, H, n, n, D] to the first `count` slots of the given streams."""
-    view = frames_view(pool)[:, :, :, : frames.shape[1]]
-    value = frames.movedim(1, 3).unflatten(-1, view.shape[-2:])  # [B, W, H, count, n, n, D/g, g]
-    view[streams] = value.to(pool.device, pool.dtype)
+def write_slots(pool: Tensor, streams: Tensor, frames: Tensor, exponents: Tensor | None = None) -> None:
+    """Write frames [B, count, W, H, n, n, D] to the first `count` slots of the given streams; fp8 finds exponents."""
+    view = frames_view(_fp8.raw(pool))[:, :, :, : frames.shape[1]]
+    value = frames.to(pool.device).movedim(1, 3).unflatten(-1, view.shape[-2:])  # [B, W, H, count, n, n, D/g, g]
+    if exponents is not None:
+        found = _fp8.exponents_for(value.float().abs().flatten(4).amax(-1))  # [B, W, H, count]
+        exponents[..., : frames.shape[1]][streams] = found
+        value = _fp8.quantised(value, found[..., None, None, None, None])
+    view[streams] = value.to(view.dtype)

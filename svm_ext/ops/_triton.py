@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import _check, _pool
+from . import _check, _fp8, _pool
 
 if TYPE_CHECKING:
     from ..kernels_triton.heuristics import Gpu, Launch
@@ -86,8 +86,10 @@ def _check_kernels_take(side: int, dim: int, **tensors: Tensor) -> None:
     """Check what only these kernels ask for."""
     for name, tensor in tensors.items():
         if tensor.dtype not in _TYPES:
+            other = 'make a bfloat16 pool, or call svm_ext.use_backend("reference")'
+            remedy = other if tensor.dtype == _fp8.E4M3 else "convert it"
             got = _check.name_of(tensor.dtype)
-            raise ValueError(f"{name}: expected float32, bfloat16 or float16 for Triton, got {got}; convert it")
+            raise ValueError(f"{name}: expected float32, bfloat16 or float16 for Triton, got {got}; {remedy}")
     limits = _kernels("heuristics")
     if side > limits.MOST_SIDE or dim > limits.MOST_DIM:
         raise ValueError(

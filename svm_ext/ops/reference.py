@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _check, _padding, _pool
+from . import _check, _fp8, _padding, _pool
 
 Pads = tuple[Tensor | None, Tensor | None]  # pad_k, pad_v
 
@@ -142,7 +142,9 @@ def _memory_frames(
     _check.attend_values(cursor, streams, real, size)
     dtype = dtype or _compute_dtype(q, k_pool)
     rows = torch.arange(size.streams, device=q.device) if streams is None else streams
-    k, v = (_pool.read(pool, rows).transpose(0, 1).to(dtype) for pool in (k_pool, v_pool))  # [W, B, H, T, n, n, D]
+    exponents = _pool.exponents_of(k_pool, cursor)
+    frames = map(_pool.read, (k_pool, v_pool), (rows, rows), exponents)
+    k, v = (x.transpose(0, 1).to(dtype) for x in frames)  # [W, B, H, T, n, n, D]
     count = cursor[rows][..., 0].transpose(0, 1)  # [W, B, H]
     held = torch.arange(size.frames, device=q.device) < count[..., None]  # [W, B, H, T]
     return Frames(k, v, held, real, pads)
@@ -214,20 +216,35 @@ def _plan(cursor: Tensor, step: Tensor, capacity: int, evict: int) -> tuple[Tens
     return slot, merge_slot, torch.stack([after, torch.where(again, mark, step)], -1)
 
 
-def _store(
-    pool: Tensor, frame: Tensor, index: tuple[Tensor, ...], slots: tuple[Tensor, Tensor], inside: Tensor
-) -> None:
-    """Write one frame [B, W, H, n, n, D] to its slot; first average that into the merge slot, if
-    another."""
-    view = _pool.frames_view(pool)  # [S, W, H, T, n, n, D/g, g]
-    slot, merge_slot = slots
-    oldest, next_oldest = (view[(*index, s)] for s in slots)  # [B, W, H, n, n, D/g, g]
-    wide = _compute_dtype(pool)
-    average = ((oldest.to(wide) + next_oldest.to(wide)) / 2).to(pool.dtype)
-    merges = (slot != merge_slot)[..., None, None, None, None]
-    view[(*index, merge_slot)] = torch.where(merges, average, next_oldest)
-    new = frame.unflatten(-1, view.shape[-2:]).to(pool.dtype)
-    view[(*index, slot)] = torch.where(inside[:, None, :, :, None, None], new, view[(*index, slot)])
+class _Slots:
+    """The frames of one pool by their slots, [B, W, H, n, n, D/g, g], as numbers."""
+
+    def __init__(self, pool: Tensor, exponents: Tensor | None, index: tuple[Tensor, ...], inside: Tensor) -> None:
+        self.view = _pool.frames_view(_fp8.raw(pool))  # [S, W, H, T, n, n, D/g, g]
+        self.exponents, self.index = exponents, index
+        self.inside = inside[:, None, :, :, None, None]  # [W, 1, n, n, 1, 1]
+
+    def read(self, slot: Tensor) -> Tensor:
+        """Return the frames of slots [B, W, H], in the type to compute in."""
+        stored = self.view[(*self.index, slot)]
+        if self.exponents is None:
+            return stored.to(_compute_dtype(stored))
+        return _fp8.numbers(stored, _a_frame(self.exponents[(*self.index, slot)])).float()
+
+    def write(self, slot: Tensor, frame: Tensor, where: Tensor) -> None:
+        """Write frames to the slots of the units `where` [B, W, H]; tokens that are not real stay."""
+        at = (*self.index, slot)
+        if self.exponents is not None:
+            greatest = frame.float().masked_fill(~self.inside, 0).abs().flatten(3).amax(-1)
+            exponents = _fp8.exponents_for(greatest)
+            self.exponents[at] = torch.where(where, exponents, self.exponents[at])
+            frame = _fp8.quantised(frame, _a_frame(exponents))
+        self.view[at] = torch.where(self.inside & _a_frame(where), frame.to(self.view.dtype), self.view[at])
+
+
+def _a_frame(x: Tensor) -> Tensor:
+    """Let what holds for whole frames [B, W, H] broadcast over them."""
+    return x[..., None, None, None, None]
 
 
 @torch.no_grad()
@@ -246,16 +263,16 @@ def memory_append_(
     size = _check.append(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
     rows = torch.arange(size.streams, device=k.device) if streams is None else streams
     _check.append_values(cursor, step, rows, real, size)
-    slot, merge_slot, after = _plan(cursor[rows], step[rows][:, None, None], size.frames, evict)
+    slot, merge_slot, after = _plan(cursor[rows][..., :2], step[rows][:, None, None], size.frames, evict)
     units = (torch.arange(count, device=k.device) for count in (size.windows, size.heads))
     index = torch.meshgrid(rows, *units, indexing="ij")  # 3 x [B, W, H]
     inside = _padding.inside(_padding.real_or_all(real, size.windows, size.side, k.device), size.side)
-    for pool, tokens in ((k_pool, k), (v_pool, v)):
-        frame = tokens.unflatten(0, (len(rows), size.windows)).unflatten(
-            3, (size.side, size.side)
-        )  # [B, W, H, n, n, D]
-        _store(pool, frame, index, (slot, merge_slot), inside)
-    cursor[rows] = after
+    for pool, exponents, tokens in zip((k_pool, v_pool), _pool.exponents_of(k_pool, cursor), (k, v), strict=True):
+        slots = _Slots(pool, exponents, index, inside)
+        slots.write(merge_slot, (slots.read(slot) + slots.read(merge_slot)) / 2, slot != merge_slot)
+        frame = tokens.unflatten(0, (len(rows), size.windows)).unflatten(3, (size.side, size.side))
+        slots.write(slot, frame.unflatten(-1, slots.view.shape[-2:]), torch.ones_like(slot, dtype=torch.bool))
+    cursor[rows, ..., :2] = after
 
 
 def stream_step_(

@@ -30,7 +30,7 @@ def stream_step_(
 
     Arguments as in memory_append_ and memory_attend. The new frame is read once. An op that changes its
     inputs cannot carry an autograd formula: where q needs a gradient, the two ops run one after the other
-    instead.
+    instead. With a pool of fp8 an append must know all of a frame first: these are two launches.
     """
     q, k, v = autocast(q, k, v)
     code = _check.evict_code(evict)

@@ -14,6 +14,13 @@ __device__ inline void copy_async(uint32_t target, const void* source, bool ther
                : "memory");
 }
 
+// Eight bytes, aligned to 8.
+// NOTE: fewer than 16 come by way of L1 only.
+__device__ inline void copy_async_pair(uint32_t target, const void* source, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(target), "l"(source), "r"(there ? 8 : 0)
+               : "memory");
+}
+
 // Ends the group of this thread's copies since the last one; a group may be empty.
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

@@ -7,11 +7,12 @@
 
 #include <cstdint>
 
+#include "svm/fp8.h"
 #include "svm/ring.h"
 
 namespace svm {
 
-enum class Dtype : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kFloat64 = 3 };
+enum class Dtype : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kFloat64 = 3, kFloat8 = 4 };  // fp8: pools only
 
 // A token tensor [B*W, H, N, D] with any strides: q, k, v, out, dout or dq of the frame step.
 struct TokenView {
@@ -30,10 +31,21 @@ struct TokenView {
 struct PoolView {
   void* k;
   void* v;
-  RingCursor* cursor;  // [S, W, H]
+  RingCursor* cursor;  // [S, W, H]; of an fp8 pool with the exponents of its slots, see unit_cursor
   Dtype dtype;
   int64_t streams, windows, heads, side, frames, dim;
 };
+
+// A unit's cursor, and what follows it in an fp8 pool: SlotExponents [T].
+SVM_HOST_DEVICE inline RingCursor* unit_cursor(RingCursor* cursors, Dtype pool, int64_t frames, int64_t unit) {
+  static_assert(sizeof(RingCursor) == 2 * sizeof(int64_t) && sizeof(SlotExponents) == sizeof(int64_t));
+  const int64_t words = pool == Dtype::kFloat8 ? 2 + frames : 2;
+  return reinterpret_cast<RingCursor*>(reinterpret_cast<int64_t*>(cursors) + unit * words);
+}
+
+SVM_HOST_DEVICE inline SlotExponents* slot_exponents(RingCursor* unit_cursor) {
+  return reinterpret_cast<SlotExponents*>(unit_cursor + 1);
+}
 
 // How much of each window is picture and what the rest would have been.
 struct Padding {

@@ -14,6 +14,7 @@ struct Copy {
   char* target;
   const void* source;
   bool there;
+  size_t bytes;
 };
 
 struct Queue {
@@ -26,9 +27,9 @@ inline std::vector<Queue> queues;
 
 inline void land(const Copy& copy) {
   if (copy.there) {
-    std::memcpy(copy.target, copy.source, 16);
+    std::memcpy(copy.target, copy.source, copy.bytes);
   } else {
-    std::memset(copy.target, 0, 16);
+    std::memset(copy.target, 0, copy.bytes);
   }
 }
 

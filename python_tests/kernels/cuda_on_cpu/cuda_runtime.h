@@ -61,6 +61,15 @@ inline uint32_t __ballot_sync(uint32_t, bool vote) {
 }
 inline bool __any_sync(uint32_t mask, bool vote) { return __ballot_sync(mask, vote) != 0; }
 
+// Byte i of the result is the one that nibble i of the choice names, of b's and a's eight bytes.
+inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t choice) {
+  const uint64_t bytes = uint64_t{b} << 32 | a;
+  uint32_t out = 0;
+  for (int i = 0; i < 4; ++i) out |= static_cast<uint32_t>(bytes >> (choice >> (4 * i) & 7) * 8 & 0xff) << 8 * i;
+  return out;
+}
+inline void atomicMax(uint32_t* place, uint32_t x) { *place = max(*place, x); }
+
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorLaunchFailure };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };

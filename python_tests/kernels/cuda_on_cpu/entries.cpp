@@ -12,6 +12,7 @@
 #include "cuda/ptx/async_copy.h"
 #include "cuda/ptx/ldmatrix.h"
 #include "cuda/stream_step.h"
+#include "svm/fp8.h"
 
 namespace {
 
@@ -48,6 +49,17 @@ const char* clip_attend_backward(const svm::ClipBackwardParams* params) {
   return call(svm::cuda::clip_attend_backward, params);
 }
 const char* nms(const svm::cuda::NmsArgs* args) { return call(svm::cuda::nms, args); }
+
+// svm/fp8.h by itself.
+void codes_of(const float* numbers, int64_t count, int32_t exponent, uint8_t* codes) {
+  for (int64_t i = 0; i < count; ++i) codes[i] = svm::code_of(numbers[i], exponent).code;
+}
+void values_of(const uint8_t* codes, int64_t count, int32_t exponent, float* values) {
+  for (int64_t i = 0; i < count; ++i) values[i] = svm::value_of({codes[i]}) * svm::unit_of(exponent);
+}
+void exponents_for(const float* greatest, int64_t count, int32_t* exponents) {
+  for (int64_t i = 0; i < count; ++i) exponents[i] = svm::exponent_for(svm::magnitude_of(greatest[i]));
+}
 
 void play(int processors, int shared_bytes, int order, int copies_land_at_once, uint64_t dice, int deaf) {
   device::processors = processors;

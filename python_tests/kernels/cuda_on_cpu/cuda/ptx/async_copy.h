@@ -8,16 +8,19 @@
 
 namespace svm::cuda::ptx {
 
-inline void copy_async(uint32_t target, const void* source, bool there) {
-  if (reinterpret_cast<uintptr_t>(source) % 16 != 0) fibers::fail("the source of a copy is not aligned");
-  const async_copies::Copy copy = {shared_pointer(target), source, there};
+inline void start_copy(uint32_t target, const void* source, bool there, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(source) % bytes != 0) fibers::fail("the source of a copy is not aligned");
+  const async_copies::Copy copy = {shared_pointer(target, bytes), source, there, bytes};
   if (async_copies::at_once) {
     async_copies::land(copy);
   } else {
-    std::memset(copy.target, 0xff, 16);  // whatever was there must not be read any more
+    std::memset(copy.target, 0xff, bytes);  // whatever was there must not be read any more
     async_copies::queues[threadIdx.x].open.push_back(copy);
   }
 }
+
+inline void copy_async(uint32_t target, const void* source, bool there) { start_copy(target, source, there, 16); }
+inline void copy_async_pair(uint32_t target, const void* source, bool there) { start_copy(target, source, there, 8); }
 
 inline void commit_copies() {
   async_copies::Queue& mine = async_copies::queues[threadIdx.x];

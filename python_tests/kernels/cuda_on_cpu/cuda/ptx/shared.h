@@ -9,9 +9,9 @@ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(static_cast<const char*>(pointer) - device::shared);
 }
 
-// Sixteen bytes of it, as the instructions want them.
-inline char* shared_pointer(uint32_t address) {
-  if (address % 16 != 0 || address + 16 > device::shared_used) {
+// So many bytes of it, as the instructions want them.
+inline char* shared_pointer(uint32_t address, size_t bytes = 16) {
+  if (address % bytes != 0 || address + bytes > device::shared_used) {
     fibers::fail("shared address " + std::to_string(address) + " is not aligned or beyond what was asked for");
   }
   return device::shared + address;
