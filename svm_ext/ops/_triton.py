@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _check, _pool
+from ._outputs import Results, empty_results, like_tokens
 
 if TYPE_CHECKING:
     from ..kernels_triton.heuristics import Gpu, Launch
@@ -130,18 +131,6 @@ def _flat(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _like(q: Tensor) -> Tensor:
-    """Return an empty tensor of q's shape [.., H, N, D], with tokens outside of heads in memory."""
-    return q.new_empty(q.transpose(-3, -2).shape).transpose(-3, -2)
-
-
-def _results(q: Tensor, for_backward: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return out, and what a backward needs: out_column and lse [.., H, 2, N]."""
-    if not for_backward:
-        return _like(q), None, None
-    return _like(q), _like(q), q.new_empty(*q.shape[:-2], 2, q.shape[-2], dtype=torch.float32)
-
-
 def _splits(q: Tensor, work: Work) -> tuple[Tensor, Tensor] | None:
     """Return room for the column planes of a unit's splits, [units, splits, C, R, D] and [units, splits, C, R]."""
     plan, splits = work.launch.plan, work.launch.splits
@@ -154,7 +143,7 @@ def _splits(q: Tensor, work: Work) -> tuple[Tensor, Tensor] | None:
 
 def _with_strides_of(out: Tensor, other: Tensor) -> Tensor:
     """Return `other` with the strides that `out` has: the forward pass made both alike."""
-    return other if other.stride() == out.stride() else torch.empty_like(out).copy_(other)
+    return other if other.stride() == out.stride() else torch.emptylike_tokens(out).copy_(other)
 
 
 def memory_append_(
@@ -206,12 +195,12 @@ def memory_attend(
     pad_v: Tensor | None,
     scale: float,
     for_backward: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> Results:
     """Attend the memory in both planes."""
     size = _check.attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v)
     _check_layout(k_pool)
     _check_kernels_take(size.side, size.dim, q=q, k_pool=k_pool)
-    out, column, lse = results = _results(q, for_backward)
+    out, column, lse = results = empty_results(q, for_backward)
     if not out.numel():
         return results
     work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool)
@@ -249,7 +238,7 @@ def memory_attend_backward(
     _check.results(q, dout, out, out_column, lse)
     _check_layout(k_pool)
     _check_kernels_take(size.side, size.dim, q=q, k_pool=k_pool)
-    dq = _like(q)
+    dq = like_tokens(q)
     if not dq.numel():
         return dq
     work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, backward=True)
@@ -294,7 +283,7 @@ def stream_step_(
     _check_layout(k_pool)
     size = _pool.size_of(k_pool)
     _check_kernels_take(size.side, size.dim, q=q, k_pool=k_pool)
-    out = _like(q)
+    out = like_tokens(q)
     if not out.numel():
         return out
     work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool)
@@ -335,11 +324,11 @@ def clip_attend(
     memory_frames: int,
     evict: int,
     for_backward: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> Results:
     """Attend each frame of a clip to the frames that a memory would hold then."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
     work, sizes = _clip_work(q, k, memory_frames)
-    out, column, lse = results = _results(q, for_backward)
+    out, column, lse = results = empty_results(q, for_backward)
     if not out.numel():
         return results
     clip, settings = tuple(map(_placed, (q, k, v))), (sizes, scale * _LOG2E, min(memory_frames, q.shape[1]))
@@ -369,7 +358,7 @@ def clip_attend_backward(
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
     _check.results(q, dout, out, out_column, lse)
     work, sizes = _clip_work(q, k, memory_frames, backward=True)
-    dq = _like(q)
+    dq = like_tokens(q)
     if not dq.numel():
         return dq
     forward = _placed(out), _with_strides_of(out, out_column), lse.contiguous()
