@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _LOG2E = math.log2(math.e)
+_WITHIN_UNIT = {4: (2, 3), 6: (1, 4, 5), 7: (4, 5, 6)}  # the dims of tokens, clips and pools that a unit's offsets span
+_FAR = 1 << 31  # numbers: what 32 bits can count
 
 
 def installed() -> bool:
@@ -105,7 +107,14 @@ def _check_layout(k_pool: Tensor) -> None:
         )
 
 
-def _work(side: int, frames: int, units: int, *tensors: Tensor, backward: bool = False) -> Work:
+def _far(*tensors: Tensor) -> bool:
+    """Return whether two numbers of one unit (in a pool: of one row) may lie so far apart that 32 bits cannot tell."""
+    return any(
+        sum((x.shape[dim] - 1) * x.stride(dim) for dim in _WITHIN_UNIT[x.ndim]) + 1 > _FAR for x in tensors if x.numel()
+    )
+
+
+def _work(side: int, frames: int, units: int, *tensors: Tensor, far: bool, backward: bool = False) -> Work:
     """Plan an attention of `units` units over up to `frames` frames; types that differ meet in fp32.
 
     So does bf16 in Triton's interpreter, which would multiply the numbers' bit patterns.
@@ -114,7 +123,7 @@ def _work(side: int, frames: int, units: int, *tensors: Tensor, backward: bool =
     same = len(types) == 1 and not (q.is_cpu and q.dtype == torch.bfloat16)
     product = types.pop() if same else torch.float32
     sizes = units, side, max(frames, 1), q.shape[-1], product.itemsize
-    return Work(product, units, _kernels("heuristics").attend(_gpu(q.device), *sizes, backward=backward))
+    return Work(product, units, _kernels("heuristics").attend(_gpu(q.device), *sizes, backward=backward, far=far))
 
 
 def _placed(tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -165,7 +174,7 @@ def memory_append_(
     if not units:
         return
     heuristics = _kernels("heuristics")
-    launch = heuristics.append(size.side, size.dim, k_pool.element_size())
+    launch = heuristics.append(size.side, size.dim, k_pool.element_size(), far=_far(k, v, k_pool))
     with torch.cuda.device_of(k_pool):
         _kernels("memory_append").memory_append_kernel[(units,)](
             k_pool,
@@ -203,7 +212,7 @@ def memory_attend(
     out, column, lse = results = empty_results(q, for_backward)
     if not out.numel():
         return results
-    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool)
+    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=_far(q, k_pool))
     memory, splits = (cursor, _flat(streams), _flat(real)), _splits(q, work)
     written, sizes = (_placed(out), column, lse, splits, _sizes(size)), work.launch.splits
     kernels, programs = _kernels("memory_attend"), work.units * work.launch.parts
@@ -241,7 +250,8 @@ def memory_attend_backward(
     dq = like_tokens(q)
     if not dq.numel():
         return dq
-    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, backward=True)
+    far = _far(dout, q, k_pool, out)
+    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=far, backward=True)
     with torch.cuda.device_of(q):
         _kernels("memory_attend").memory_attend_backward_kernel[(work.units * work.launch.parts,)](
             _placed(dout),
@@ -286,7 +296,7 @@ def stream_step_(
     out = like_tokens(q)
     if not out.numel():
         return out
-    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool)
+    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=_far(q, k, v, k_pool))
     if work.launch.parts > 1:  # two programs must not both append
         memory_append_(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
         return memory_attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v, scale, False)[0]
@@ -304,12 +314,15 @@ def stream_step_(
     return out
 
 
-def _clip_work(q: Tensor, k: Tensor, memory_frames: int, *, backward: bool = False) -> tuple[Work, tuple[int, ...]]:
+def _clip_work(
+    q: Tensor, k: Tensor, memory_frames: int, *others: Tensor, backward: bool = False
+) -> tuple[Work, tuple[int, ...]]:
     """Plan a clip's attention; return also the sizes as its kernels want them."""
     batch, length, windows, heads, tokens, dim = q.shape
     side = round(tokens**0.5)
     _check_kernels_take(side, dim, q=q)
-    work = _work(side, min(length, memory_frames), batch * length * windows * heads, q, k, backward=backward)
+    units, far = batch * length * windows * heads, _far(q, k, *others)
+    work = _work(side, min(length, memory_frames), units, q, k, far=far, backward=backward)
     return work, (batch, windows, heads, length)
 
 
@@ -327,7 +340,7 @@ def clip_attend(
 ) -> Results:
     """Attend each frame of a clip to the frames that a memory would hold then."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
-    work, sizes = _clip_work(q, k, memory_frames)
+    work, sizes = _clip_work(q, k, memory_frames, v)
     out, column, lse = results = empty_results(q, for_backward)
     if not out.numel():
         return results
@@ -357,7 +370,7 @@ def clip_attend_backward(
     """Return dq."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
     _check.results(q, dout, out, out_column, lse)
-    work, sizes = _clip_work(q, k, memory_frames, backward=True)
+    work, sizes = _clip_work(q, k, memory_frames, v, dout, out, backward=True)
     dq = like_tokens(q)
     if not dq.numel():
         return dq
