@@ -30,7 +30,7 @@ def tokens_of_clip(tensor, place):
     base, strides = tensor
     batch, frame, window, head = place
     at = batch * wide(strides[0]) + frame * wide(strides[1]) + window * wide(strides[2]) + head * wide(strides[3])
-    return base + at, (wide(strides[4]), wide(strides[5]))
+    return base + at, (strides[4], strides[5])
 
 
 @triton.jit
@@ -39,7 +39,7 @@ def frames_of_clip(tensor, place, side):
     base, strides = tensor
     batch, _, window, head = place
     at = batch * wide(strides[0]) + window * wide(strides[2]) + head * wide(strides[3])
-    return base + at, (side * wide(strides[4]), wide(strides[1]), wide(strides[4]), wide(strides[5]))
+    return base + at, (side * wide(strides[4]), strides[1], strides[4], strides[5])
 
 
 @triton.jit

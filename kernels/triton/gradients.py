@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .planes import LN2, NONE, product
+from .planes import LN2, NONE, both_products, log_of_padded, seen_logits
 from .tiles import (
     HALF,
     LANES,
@@ -20,12 +20,10 @@ from .tiles import (
     load_columns,
     load_half,
     load_rows,
-    seen_by_columns,
-    seen_by_rows,
+    rows_there,
     sum_of_groups,
     token_columns,
     token_rows,
-    transposed,
     with_dims,
 )
 
@@ -44,15 +42,14 @@ def dot_of(a, b):
 
 
 @triton.jit
-def through_softmax(line, logits, values, PLAN: tl.constexpr):
-    """dS of some keys: logits [*, queries, keys], values [*, keys, D]; a line is (q, dout, lse, delta)."""
-    _, dout, lse, delta = line
-    p = tl.exp2(logits - lse[:, :, None])
-    return p * (product(dout, transposed(values), PLAN) - delta[:, :, None])
+def through_softmax(line, logits, dp):
+    """dS of some keys: logits and dP [*, queries, keys]; a line is (q, dout, lse, delta)."""
+    _, _, lse, delta = line
+    return tl.exp2(logits - lse[:, :, None]) * (dp - delta[:, :, None])
 
 
 @triton.jit
-def through_virtual_key(line, pads, part, padded, scale, PLAN: tl.constexpr):
+def through_virtual_key(line, pads, part, log_padded, scale, PLAN: tl.constexpr):
     """The virtual key's share of dS K, [*, queries, P]."""
     q, dout, lse, delta = line
     if pads is None:
@@ -61,8 +58,7 @@ def through_virtual_key(line, pads, part, padded, scale, PLAN: tl.constexpr):
         dims = tl.arange(0, PLAN.width)
         key = tl.load(pads[0] + dims, mask=dims < PLAN.dim, other=0.0).to(tl.float32)
         value = tl.load(pads[1] + dims, mask=dims < PLAN.dim, other=0.0).to(tl.float32)
-        logit = dot_of(q, key[None, None, :]) * scale + tl.log2(tl.maximum(padded, 1).to(tl.float32))
-        p = tl.exp2(tl.where(padded > 0, logit, NONE) - lse)
+        p = tl.exp2(dot_of(q, key[None, None, :]) * scale + log_padded - lse)
         ds = p * (dot_of(dout, value[None, None, :]) - delta)
         dims = part + tl.arange(0, PLAN.part)
         key = tl.load(pads[0] + dims, mask=dims < PLAN.dim, other=0.0).to(tl.float32)
@@ -82,22 +78,24 @@ def column_line(q, dout, out, out_column, lse, column, ends, side, PLAN: tl.cons
 
 
 @triton.jit
-def row_line(q, dout, out, out_column, lse, rows, ends, side, PLAN: tl.constexpr, TYPE: tl.constexpr):
+def row_line(q, dout, out, out_column, lse, row, ends, side, PLAN: tl.constexpr, TYPE: tl.constexpr):
     """What the row plane needs of some rows of queries: (q, dout [rows, C, D], lse, delta [rows, C])."""
     dims = tl.arange(0, PLAN.width)
-    columns = tl.arange(0, LANES)
-    there = (rows < ends[0])[:, None] & (columns < ends[1])[None, :]
-    dout_rows = load_rows(dout, rows, dims, ends, side, PLAN)
-    plane = load_rows(out, rows, dims, ends, side, PLAN).to(tl.float32)
-    plane -= load_rows((out_column, out[1]), rows, dims, ends, side, PLAN).to(tl.float32)
-    row_lse = log_weights(lse + side * side + ((rows * side)[:, None] + columns[None, :]), there)
-    return load_rows(q, rows, dims, ends, side, PLAN).to(TYPE), dout_rows.to(TYPE), row_lse, dot_of(dout_rows, plane)
+    dout_rows = load_rows(dout, row, PLAN.rows, dims, ends, side, PLAN)
+    plane = load_rows(out, row, PLAN.rows, dims, ends, side, PLAN).to(tl.float32)
+    plane -= load_rows((out_column, out[1]), row, PLAN.rows, dims, ends, side, PLAN).to(tl.float32)
+    token = ((tl.arange(0, PLAN.rows) + row) * side)[:, None] + tl.arange(0, LANES)[None, :]
+    row_lse = log_weights(lse + side * side + token, rows_there(row, PLAN.rows, ends))
+    q_rows = load_rows(q, row, PLAN.rows, dims, ends, side, PLAN)
+    return q_rows.to(TYPE), dout_rows.to(TYPE), row_lse, dot_of(dout_rows, plane)
 
 
 @triton.jit
 def take_gradient(
     column_sums,
     row_sums,
+    q,
+    dout,
     line,
     groups,
     k,
@@ -107,25 +105,22 @@ def take_gradient(
     column,
     part,
     ends,
+    side,
     scale,
     PLAN: tl.constexpr,
     TYPE: tl.constexpr,
 ):
     """Add half a tile's share of dS K, for the queries of its columns and of its rows."""
-    dims = tl.arange(0, PLAN.width)
-    k_half = load_half(k, row, frame, column, dims, ends, PLAN).to(TYPE)
-    v_half = load_half(v, row, frame, column, dims, ends, PLAN).to(TYPE)
-    k_part = k_half
-    if PLAN.part < PLAN.width:
-        k_part = load_half(k, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN).to(TYPE)
-    logits = product(line[0], transposed(k_half), PLAN) * scale
-    logits = tl.where(seen_by_columns(row, frame, ends, PLAN)[None, None, :], logits, NONE)
-    ds = through_softmax(line, logits, v_half, PLAN).to(TYPE)
-    column_sums = tl.dot(ds, k_part, column_sums, input_precision=PLAN.precision)
-    logits = product(groups[0], transposed(by_rows(k_half, PLAN)), PLAN) * scale
-    logits = tl.where(seen_by_rows(row, frame, column, ends, PLAN)[:, None, :], logits, NONE)
-    ds = through_softmax(groups, logits, by_rows(v_half, PLAN), PLAN).to(TYPE)
-    return column_sums, tl.dot(ds, by_rows(k_part, PLAN), row_sums, input_precision=PLAN.precision)
+    queries = line[0], groups[0]
+    products = both_products(q, queries, k, row, frame, column, ends, ends, side, PLAN, TYPE)
+    queries = line[1], groups[1]
+    dp = both_products(dout, queries, v, row, frame, column, ends, ends, side, PLAN, TYPE)
+    keys = load_half(k, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN).to(TYPE)
+    of_columns, of_rows = seen_logits(products, row, frame, column, ends, scale, PLAN)
+    ds = through_softmax(line, of_columns, dp[0]).to(TYPE)
+    column_sums = tl.dot(ds, keys, column_sums, input_precision=PLAN.precision)
+    ds = through_softmax(groups, of_rows, dp[1]).to(TYPE)
+    return column_sums, tl.dot(ds, by_rows(keys, PLAN), row_sums, input_precision=PLAN.precision)
 
 
 @triton.jit
@@ -150,39 +145,36 @@ def store_gradient(
     """Write dq of one unit; 0 for tokens beyond the picture."""
     seen = tl.maximum(frames_seen[1] - frames_seen[0], 0)
     ends = real[0], real[1], frames_seen[1]
-    padded = (side - real[0]) * seen
+    log_column, log_row = log_of_padded((side - real[0]) * seen), log_of_padded((side - real[1]) * seen)
     left_line = column_line(q, dout, out, out_column, lse, 0, ends, side, PLAN, TYPE)
     right_line = column_line(q, dout, out, out_column, lse, HALF, ends, side, PLAN, TYPE)
-    left = through_virtual_key(left_line, pads, part, padded, scale, PLAN)
-    right = through_virtual_key(right_line, pads, part, padded, scale, PLAN)
+    left = through_virtual_key(left_line, pads, part, log_column, scale, PLAN)
+    right = through_virtual_key(right_line, pads, part, log_column, scale, PLAN)
     row_sums = tl.full((HALF, LANES, PLAN.part), 0.0, tl.float32)
 
     tiles = tl.cdiv(real[0], PLAN.rows) * tl.cdiv(seen, PLAN.frames)
     row, frame = real[0] * 0, frames_seen[0]
     for _ in tl.range(0, tiles, num_stages=PLAN.stages):
-        rows = row + tl.arange(0, PLAN.rows)
-        line = row_line(q, dout, out, out_column, lse, rows, ends, side, PLAN, TYPE)
+        line = row_line(q, dout, out, out_column, lse, row, ends, side, PLAN, TYPE)
         groups = (
             for_groups(line[0], PLAN),
             for_groups(line[1], PLAN),
             each_group(line[2], PLAN),
             each_group(line[3], PLAN),
         )
-        half = left_line
-        if PLAN.reload:
-            half = column_line(q, dout, out, out_column, lse, 0, ends, side, PLAN, TYPE)
-        left, row_sums = take_gradient(left, row_sums, half, groups, k, v, row, frame, 0, part, ends, scale, PLAN, TYPE)
-        half = right_line
-        if PLAN.reload:
-            half = column_line(q, dout, out, out_column, lse, HALF, ends, side, PLAN, TYPE)
+        left, row_sums = take_gradient(
+            left, row_sums, q, dout, left_line, groups, k, v, row, frame, 0, part, ends, side, scale, PLAN, TYPE
+        )
         right, row_sums = take_gradient(
-            right, row_sums, half, groups, k, v, row, frame, HALF, part, ends, scale, PLAN, TYPE
+            right, row_sums, q, dout, right_line, groups, k, v, row, frame, HALF, part, ends, side, scale, PLAN, TYPE
         )
         row_ends = frame + PLAN.frames >= frames_seen[1]
         if row_ends:
             total = sum_of_groups(row_sums, PLAN)
-            total += through_virtual_key(line, pads, part, (side - real[1]) * seen, scale, PLAN)
-            store_row_gradient(total * (scale * LN2), dq, rows, ends, side, part, PLAN)
+            if pads is not None:
+                line = row_line(q, dout, out, out_column, lse, row, ends, side, PLAN, TYPE)
+                total += through_virtual_key(line, pads, part, log_row, scale, PLAN)
+            store_row_gradient(total * (scale * LN2), dq, row, ends, side, part, PLAN)
             row_sums = tl.full((HALF, LANES, PLAN.part), 0.0, tl.float32)
         row = tl.where(row_ends, row + PLAN.rows, row)
         frame = tl.where(row_ends, frames_seen[0], frame + PLAN.frames)
@@ -193,12 +185,11 @@ def store_gradient(
 
 
 @triton.jit
-def store_row_gradient(total, dq, rows, ends, side, part, PLAN: tl.constexpr):
+def store_row_gradient(total, dq, row, ends, side, part, PLAN: tl.constexpr):
     """Store the row plane's share of dq for some rows, [rows, C, P]."""
-    columns = tl.arange(0, LANES)
     dims = part + tl.arange(0, PLAN.part)
-    there = (rows < ends[0])[:, None] & (columns < ends[1])[None, :]
-    pointers = token_rows(dq[0], rows, columns, dims, side, dq[1])
+    pointers = token_rows(dq, row, PLAN.rows, dims, side, PLAN)
+    there = rows_there(row, PLAN.rows, ends)
     tl.store(pointers, total.to(dq[0].dtype.element_ty), mask=with_dims(there, dims, PLAN))
 
 
@@ -212,5 +203,5 @@ def add_column_gradient(total, dq, column, seen, real, side, part, PLAN: tl.cons
     picture = (columns < attended[1])[:, None] & (lines < attended[0])[None, :]  # [HALF, R]
     of_rows = load_columns(dq, column, dims, attended, side, PLAN).to(tl.float32)
     total = tl.where(picture[:, :, None], of_rows + total, 0.0)
-    pointers = token_columns(dq[0], columns, dims, side, dq[1])
+    pointers = token_columns(dq, column, dims, side, PLAN)
     tl.store(pointers, total.to(dq[0].dtype.element_ty), mask=with_dims(window, dims, PLAN))

@@ -34,8 +34,9 @@ class Plan(NamedTuple):
     rows: int  # of a tile of keys
     frames: int  # of a tile of keys
     stages: int  # tiles under way
-    reload: bool  # whether queries are loaded anew for every tile, for want of room to keep them
+    chunk: int  # dims of queries and keys that are multiplied at a time; with all of them, queries stay on the chip
     precision: str  # of products of fp32 numbers
+    far: bool  # whether offsets within one unit need 64 bits
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,15 @@ def stages(gpu: Gpu, width: int, part: int, element_size: int, backward: bool) -
 
 
 def attend(
-    gpu: Gpu, units: int, side: int, frames: int, dim: int, element_size: int, *, backward: bool = False
+    gpu: Gpu,
+    units: int,
+    side: int,
+    frames: int,
+    dim: int,
+    element_size: int,
+    *,
+    backward: bool = False,
+    far: bool = False,
 ) -> Launch:
     """Choose for an attention over up to `frames` frames; `element_size` is that of the products' type.
 
@@ -87,6 +96,9 @@ def attend(
 
     Parts: with 64 dims (32 in fp32) a program's three sums of 8 x 16 queries fill 96 of a thread's 255 registers;
     what is wider is shared among programs, which all need the whole keys.
+
+    Chunks: in fp32 every number takes part in three products and fills three times the registers, so that queries and
+    keys of 16 dims at a time is all there is room for; they come from the cache again for every tile.
 
     Warps: eight, one for each column of half a tile: what a warp needs, it has itself.
     """
@@ -97,12 +109,12 @@ def attend(
     precision = "ieee" if element_size == 2 or gpu.kind != "cuda" or gpu.generation < 80 else "tf32x3"
     splits = min(-(-side // rows), max(1, gpu.processors // max(units * width // part, 1)))
     under_way = stages(gpu, width, part, element_size, backward)
-    reload = element_size == 4 and (backward or width > 64)
-    return Launch(Plan(side, dim, width, part, rows, tile, under_way, reload, precision), splits, 8)
+    chunk = width if element_size == 2 else min(width, 16)
+    return Launch(Plan(side, dim, width, part, rows, tile, under_way, chunk, precision, far), splits, 8)
 
 
-def append(side: int, dim: int, element_size: int) -> Launch:
+def append(side: int, dim: int, element_size: int, *, far: bool = False) -> Launch:
     """Choose for an append: as many warps as a few rows of a frame keep busy."""
     width = padded_dim(dim)
     pieces = APPEND_ROWS * MOST_SIDE * width * element_size // 16
-    return Launch(Plan(side, dim, width, width, 1, KEYS, 1, False, "ieee"), 1, max(1, min(8, pieces // 128)))
+    return Launch(Plan(side, dim, width, width, 1, KEYS, 1, width, "ieee", far), 1, max(1, min(8, pieces // 128)))

@@ -6,27 +6,27 @@ import triton
 import triton.language as tl
 
 from .ring import plan_append
-from .tiles import LANES, load_rows, wide, with_dims
+from .tiles import LANES, load_rows, rows_there, wide, with_dims
 from .units import frames_of, real_of, tokens_of, unit_of
 
 
 @triton.jit
-def place_in(frames, slot, rows, dims):
-    """Pointers [rows, C, D] of some rows of one slot of a unit."""
+def place_in(frames, slot, row, ROWS: tl.constexpr, dims):
+    """Pointers [ROWS, C, D] to some rows of one slot of a unit."""
     base, strides = frames
-    lines = (rows * strides[0])[:, None] + (tl.arange(0, LANES) * strides[2])[None, :]
-    return base + slot * wide(strides[1]) + (lines[:, :, None] + dims[None, None, :])
+    lines = (tl.arange(0, ROWS) * strides[0])[:, None] + (tl.arange(0, LANES) * strides[2])[None, :]
+    return base + (row * strides[0] + slot * wide(strides[1])) + (lines[:, :, None] + dims[None, None, :])
 
 
 @triton.jit
-def store_frame(tokens, frames, slot, merge_slot, rows, ends, side, PLAN: tl.constexpr):
+def store_frame(tokens, frames, slot, merge_slot, row, ROWS: tl.constexpr, ends, side, PLAN: tl.constexpr):
     """Write some rows of one frame to its slot, whose old contents first go halfway into the merge slot, if any."""
     dims = tl.arange(0, PLAN.width)
-    there = with_dims((rows < ends[0])[:, None] & (tl.arange(0, LANES) < ends[1])[None, :], dims, PLAN)
-    new = load_rows(tokens, rows, dims, ends, side, PLAN)
-    newest = place_in(frames, slot, rows, dims)
+    there = with_dims(rows_there(row, ROWS, ends), dims, PLAN)
+    new = load_rows(tokens, row, ROWS, dims, ends, side, PLAN)
+    newest = place_in(frames, slot, row, ROWS, dims)
     if merge_slot >= 0:
-        merged = place_in(frames, merge_slot, rows, dims)
+        merged = place_in(frames, merge_slot, row, ROWS, dims)
         oldest = tl.load(newest, mask=there, other=0.0).to(tl.float32)
         next_oldest = tl.load(merged, mask=there, other=0.0).to(tl.float32)
         # Averaged in fp32 and rounded once.
@@ -70,9 +70,8 @@ def memory_append_kernel(
         k_tokens, v_tokens = tokens_of(k, batch_window, head), tokens_of(v, batch_window, head)
         k_frames, v_frames = frames_of(k_pool, unit, sizes, PLAN), frames_of(v_pool, unit, sizes, PLAN)
         for row in range(0, real_size[0], ROWS):
-            rows = row + tl.arange(0, ROWS)
-            store_frame(k_tokens, k_frames, slot, merge_slot, rows, real_size, PLAN.side, PLAN)
-            store_frame(v_tokens, v_frames, slot, merge_slot, rows, real_size, PLAN.side, PLAN)
+            store_frame(k_tokens, k_frames, slot, merge_slot, row, ROWS, real_size, PLAN.side, PLAN)
+            store_frame(v_tokens, v_frames, slot, merge_slot, row, ROWS, real_size, PLAN.side, PLAN)
         tl.debug_barrier()  # everybody has read the cursor
         tl.store(cursor + 2 * unit, after)
         tl.store(cursor + 2 * unit + 1, now)

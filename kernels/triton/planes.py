@@ -27,6 +27,7 @@ from .tiles import (
     load_columns,
     load_half,
     load_rows,
+    rows_there,
     seen_by_columns,
     seen_by_rows,
     sum_of_groups,
@@ -87,22 +88,27 @@ def merge_groups(state, PLAN: tl.constexpr):
 
 
 @triton.jit
-def virtual_logits(q, pads, padded, scale, PLAN: tl.constexpr):
-    """Logits of the one key that stands for all padded ones, `padded` of them in a line (none: -inf); q [*, *, D]."""
-    dims = tl.arange(0, PLAN.width)
-    key = tl.load(pads[0] + dims, mask=dims < PLAN.dim, other=0.0).to(tl.float32)
-    logit = tl.sum(q.to(tl.float32) * key[None, None, :], axis=2) * scale
-    return tl.where(padded > 0, logit + tl.log2(tl.maximum(padded, 1).to(tl.float32)), NONE)
+def log_of_padded(padded):
+    """What so many padded keys of a line add to the logit of the one that stands for all."""
+    return tl.where(padded > 0, tl.log2(tl.maximum(padded, 1).to(tl.float32)), NONE)
 
 
 @triton.jit
-def take_padded(state, q, pads, part, padded, scale, PLAN: tl.constexpr):
+def virtual_logits(q, pads, log_padded, scale, PLAN: tl.constexpr):
+    """Logits of the one key that stands for all padded ones; q [*, *, D]."""
+    dims = tl.arange(0, PLAN.width)
+    key = tl.load(pads[0] + dims, mask=dims < PLAN.dim, other=0.0).to(tl.float32)
+    return tl.sum(q.to(tl.float32) * key[None, None, :], axis=2) * scale + log_padded
+
+
+@triton.jit
+def take_padded(state, q, pads, part, log_padded, scale, PLAN: tl.constexpr):
     """Take the padded tokens' key, if it is given, into softmaxes of the queries q [*, *, D]."""
     if pads is None:
         return state
     else:
         top, weight, sums = state
-        logit = virtual_logits(q, pads, padded, scale, PLAN)
+        logit = virtual_logits(q, pads, log_padded, scale, PLAN)
         dims = part + tl.arange(0, PLAN.part)
         value = tl.load(pads[1] + dims, mask=dims < PLAN.dim, other=0.0).to(tl.float32)
         higher = tl.maximum(top, logit)
@@ -121,11 +127,51 @@ def finish(state):
 
 
 @triton.jit
+def both_products(
+    tokens,  # queries of this unit: (pointer, strides of (token, dim))
+    queries,  # of the half's columns and of the tile's groups: not used, and so never loaded, where dims come in chunks
+    keys,  # (pointer, strides of (row, frame, column, dim))
+    row,
+    frame,
+    column,
+    ends,
+    real,
+    side,
+    PLAN: tl.constexpr,
+    TYPE: tl.constexpr,
+):
+    """Multiply half a tile of keys with the queries of its columns and with those of its rows, [*, queries, keys]."""
+    if PLAN.chunk == PLAN.width:
+        half = load_half(keys, row, frame, column, tl.arange(0, PLAN.width), ends, PLAN).to(TYPE)
+        rows = by_rows(half, PLAN)
+        return product(queries[0], transposed(half), PLAN), product(queries[1], transposed(rows), PLAN)
+    else:
+        of_columns = tl.full((HALF, LANES, LANES), 0.0, tl.float32)
+        of_rows = tl.full((HALF, LANES, LANES), 0.0, tl.float32)
+        for first in range(0, PLAN.width, PLAN.chunk):
+            dims = first + tl.arange(0, PLAN.chunk)
+            half = load_half(keys, row, frame, column, dims, ends, PLAN).to(TYPE)
+            q = load_columns(tokens, column, dims, real, side, PLAN).to(TYPE)
+            of_columns = tl.dot(q, transposed(half), of_columns, input_precision=PLAN.precision)
+            q = for_groups(load_rows(tokens, row, PLAN.rows, dims, ends, side, PLAN).to(TYPE), PLAN)
+            of_rows = tl.dot(q, transposed(by_rows(half, PLAN)), of_rows, input_precision=PLAN.precision)
+        return of_columns, of_rows
+
+
+@triton.jit
+def seen_logits(products, row, frame, column, ends, scale, PLAN: tl.constexpr):
+    """Scale both planes' products of half a tile; -inf where there is no key."""
+    of_columns = tl.where(seen_by_columns(row, frame, ends, PLAN)[None, None, :], products[0] * scale, NONE)
+    of_rows = tl.where(seen_by_rows(row, frame, column, ends, PLAN)[:, None, :], products[1] * scale, NONE)
+    return of_columns, of_rows
+
+
+@triton.jit
 def take_half(
     column_state,
     row_state,
-    q_column,
-    q_row,
+    q,
+    queries,
     k,
     v,
     row,
@@ -133,20 +179,18 @@ def take_half(
     column,
     part,
     ends,
+    real,
+    side,
     scale,
     PLAN: tl.constexpr,
     TYPE: tl.constexpr,
 ):
     """Take half a tile into the softmaxes of its columns and of its rows."""
-    k_half = load_half(k, row, frame, column, tl.arange(0, PLAN.width), ends, PLAN).to(TYPE)
-    v_half = load_half(v, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN).to(TYPE)
-    logits = product(q_column, transposed(k_half), PLAN) * scale
-    logits = tl.where(seen_by_columns(row, frame, ends, PLAN)[None, None, :], logits, NONE)
-    column_state = take(column_state, logits, v_half, PLAN)
-    logits = product(q_row, transposed(by_rows(k_half, PLAN)), PLAN) * scale
-    logits = tl.where(seen_by_rows(row, frame, column, ends, PLAN)[:, None, :], logits, NONE)
-    row_state = take(row_state, logits, by_rows(v_half, PLAN), PLAN)
-    return column_state, row_state
+    products = both_products(q, queries, k, row, frame, column, ends, real, side, PLAN, TYPE)
+    values = load_half(v, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN).to(TYPE)
+    of_columns, of_rows = seen_logits(products, row, frame, column, ends, scale, PLAN)
+    column_state = take(column_state, of_columns, values, PLAN)
+    return column_state, take(row_state, of_rows, by_rows(values, PLAN), PLAN)
 
 
 @triton.jit
@@ -171,37 +215,34 @@ def attend_unit(
     dims = tl.arange(0, PLAN.width)
     ends = rows_done[1], real[1], frames_seen[1]
     seen = tl.maximum(frames_seen[1] - frames_seen[0], 0)
-    padded = tl.where(with_virtual, (side - real[0]) * seen, 0)
+    log_column = log_of_padded(tl.where(with_virtual, (side - real[0]) * seen, 0))
+    log_row = log_of_padded((side - real[1]) * seen)
     q_left = load_columns(q, 0, dims, real, side, PLAN).to(TYPE)
     q_right = load_columns(q, HALF, dims, real, side, PLAN).to(TYPE)
-    left = take_padded(nothing(PLAN), q_left, pads, part, padded, scale, PLAN)
-    right = take_padded(nothing(PLAN), q_right, pads, part, padded, scale, PLAN)
+    left = take_padded(nothing(PLAN), q_left, pads, part, log_column, scale, PLAN)
+    right = take_padded(nothing(PLAN), q_right, pads, part, log_column, scale, PLAN)
     row_state = nothing(PLAN)
 
     # Rows and frames in one loop, so that the next tile is under way while a row ends.
     tiles = tl.cdiv(rows_done[1] - rows_done[0], PLAN.rows) * tl.cdiv(seen, PLAN.frames)
     row, frame = rows_done[0], frames_seen[0]
     for _ in tl.range(0, tiles, num_stages=PLAN.stages):
-        rows = row + tl.arange(0, PLAN.rows)
-        q_row = load_rows(q, rows, dims, ends, side, PLAN).to(TYPE)
-        q_groups = for_groups(q_row, PLAN)
-        q_half = q_left
-        if PLAN.reload:
-            q_half = load_columns(q, 0, dims, real, side, PLAN).to(TYPE)
+        groups = for_groups(load_rows(q, row, PLAN.rows, dims, ends, side, PLAN).to(TYPE), PLAN)
+        queries = q_left, groups
         left, row_state = take_half(
-            left, row_state, q_half, q_groups, k, v, row, frame, 0, part, ends, scale, PLAN, TYPE
+            left, row_state, q, queries, k, v, row, frame, 0, part, ends, real, side, scale, PLAN, TYPE
         )
-        q_half = q_right
-        if PLAN.reload:
-            q_half = load_columns(q, HALF, dims, real, side, PLAN).to(TYPE)
+        queries = q_right, groups
         right, row_state = take_half(
-            right, row_state, q_half, q_groups, k, v, row, frame, HALF, part, ends, scale, PLAN, TYPE
+            right, row_state, q, queries, k, v, row, frame, HALF, part, ends, real, side, scale, PLAN, TYPE
         )
         row_ends = frame + PLAN.frames >= frames_seen[1]
         if row_ends:
             merged = merge_groups(row_state, PLAN)
-            merged = take_padded(merged, q_row, pads, part, (side - real[1]) * seen, scale, PLAN)
-            store_rows(merged, rows, out, lse, ends, side, part, PLAN)
+            if pads is not None:
+                q_row = load_rows(q, row, PLAN.rows, dims, ends, side, PLAN).to(TYPE)
+                merged = take_padded(merged, q_row, pads, part, log_row, scale, PLAN)
+            store_rows(merged, row, out, lse, ends, side, part, PLAN)
             row_state = nothing(PLAN)
         row = tl.where(row_ends, row + PLAN.rows, row)
         frame = tl.where(row_ends, frames_seen[0], frame + PLAN.frames)
@@ -209,16 +250,15 @@ def attend_unit(
 
 
 @triton.jit
-def store_rows(state, rows, out, lse, ends, side, part, PLAN: tl.constexpr):
+def store_rows(state, row, out, lse, ends, side, part, PLAN: tl.constexpr):
     """Store the row plane's results of some rows, [rows, C, P]."""
-    columns = tl.arange(0, LANES)
     dims = part + tl.arange(0, PLAN.part)
     result, row_lse = finish(state)
-    there = (rows < ends[0])[:, None] & (columns < ends[1])[None, :]
-    pointers = token_rows(out[0], rows, columns, dims, side, out[1])
+    there = rows_there(row, PLAN.rows, ends)
+    pointers = token_rows(out, row, PLAN.rows, dims, side, PLAN)
     tl.store(pointers, result.to(out[0].dtype.element_ty), mask=with_dims(there, dims, PLAN))
     if lse is not None:
-        token = (rows * side)[:, None] + columns[None, :]
+        token = ((tl.arange(0, PLAN.rows) + row) * side)[:, None] + tl.arange(0, LANES)[None, :]
         tl.store(lse + side * side + token, row_lse * LN2, mask=there)
 
 
@@ -246,10 +286,10 @@ def store_columns(
     row_result = load_columns(out, column, dims, attended, side, PLAN).to(tl.float32)
     result = tl.where(picture[:, :, None], result, 0.0)
     mask = with_dims(window, dims, PLAN)
-    pointers = token_columns(out[0], columns, dims, side, out[1])
+    pointers = token_columns(out, column, dims, side, PLAN)
     tl.store(pointers, (row_result + result).to(out[0].dtype.element_ty), mask=mask)
     if out_column is not None:
-        pointers = token_columns(out_column, columns, dims, side, out[1])
+        pointers = token_columns((out_column, out[1]), column, dims, side, PLAN)
         tl.store(pointers, result.to(out_column.dtype.element_ty), mask=mask)
     if lse is not None:
         token = columns[:, None] + (lines * side)[None, :]  # [HALF, R]

@@ -67,9 +67,8 @@ def stream_step_kernel(
         k_tokens, v_tokens = tokens_of(k, batch_window, head), tokens_of(v, batch_window, head)
         ends = mine[1], real_size[1]
         for row in range(mine[0], mine[1], ROWS):
-            rows = row + tl.arange(0, ROWS)
-            store_frame(k_tokens, k_frames, slot, merge_slot, rows, ends, PLAN.side, PLAN)
-            store_frame(v_tokens, v_frames, slot, merge_slot, rows, ends, PLAN.side, PLAN)
+            store_frame(k_tokens, k_frames, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
+            store_frame(v_tokens, v_frames, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
     tl.debug_barrier()  # the frame was stored by other threads than will read it; and everybody has read the cursor
     unit_out = tokens_of(out, batch_window, head)
     left, right = attend_unit(

@@ -34,26 +34,43 @@ def with_dims(there, dims, PLAN: tl.constexpr):
 
 
 @triton.jit
-def token_rows(base, rows, columns, dims, side, strides):
-    """Pointers [rows, columns, dims] of tokens of a window; strides of (token, dim)."""
-    lines = (rows * (side * strides[0]))[:, None] + (columns * strides[0])[None, :]
-    return base + (lines[:, :, None] + (dims * strides[1])[None, None, :])
+def near(stride, PLAN: tl.constexpr):
+    """A stride as offsets within one window or tile take it: 64 bits fill twice the registers, and few need them."""
+    if PLAN.far:
+        return wide(stride)
+    else:
+        return wide(stride).to(tl.int32)
 
 
 @triton.jit
-def token_columns(base, columns, dims, side, strides):
-    """Pointers [columns, R, dims] of tokens of a window; strides of (token, dim)."""
-    lines = (columns * strides[0])[:, None] + (tl.arange(0, LANES) * (side * strides[0]))[None, :]
-    return base + (lines[:, :, None] + (dims * strides[1])[None, None, :])
+def token_rows(tokens, row, ROWS: tl.constexpr, dims, side, PLAN: tl.constexpr):
+    """Pointers [ROWS, C, dims] to some rows of a window's tokens (pointer, strides of (token, dim))."""
+    base, strides = tokens
+    token = near(strides[0], PLAN)
+    lines = ((tl.arange(0, ROWS) + row) * side * token)[:, None] + (tl.arange(0, LANES) * token)[None, :]
+    return base + (lines[:, :, None] + (dims * near(strides[1], PLAN))[None, None, :])
 
 
 @triton.jit
-def load_rows(tokens, rows, dims, ends, side, PLAN: tl.constexpr):
-    """Load some rows of a unit's tokens, [rows, C, dims]; zero beyond the ends of (rows, columns)."""
-    columns = tl.arange(0, LANES)
-    there = (rows < ends[0])[:, None] & (columns < ends[1])[None, :]
-    pointers = token_rows(tokens[0], rows, columns, dims, side, tokens[1])
-    return tl.load(pointers, mask=with_dims(there, dims, PLAN), other=0.0)
+def token_columns(tokens, column, dims, side, PLAN: tl.constexpr):
+    """Pointers [HALF, R, dims] to half of a window's tokens, from a column on."""
+    base, strides = tokens
+    token = near(strides[0], PLAN)
+    lines = ((tl.arange(0, HALF) + column) * token)[:, None] + (tl.arange(0, LANES) * (side * token))[None, :]
+    return base + (lines[:, :, None] + (dims * near(strides[1], PLAN))[None, None, :])
+
+
+@triton.jit
+def rows_there(row, ROWS: tl.constexpr, ends):
+    """Which tokens of some rows there are before the ends of (rows, columns), [ROWS, C]."""
+    return (tl.arange(0, ROWS) + row < ends[0])[:, None] & (tl.arange(0, LANES) < ends[1])[None, :]
+
+
+@triton.jit
+def load_rows(tokens, row, ROWS: tl.constexpr, dims, ends, side, PLAN: tl.constexpr):
+    """Load some rows of a unit's tokens, [ROWS, C, dims]; zero beyond the ends of (rows, columns)."""
+    pointers = token_rows(tokens, row, ROWS, dims, side, PLAN)
+    return tl.load(pointers, mask=with_dims(rows_there(row, ROWS, ends), dims, PLAN), other=0.0)
 
 
 @triton.jit
@@ -61,7 +78,7 @@ def load_columns(tokens, column, dims, ends, side, PLAN: tl.constexpr):
     """Load half of a unit's tokens, from a column on, [HALF, R, dims]; zero beyond the ends of (rows, columns)."""
     columns = tl.arange(0, HALF) + column
     there = (columns < ends[1])[:, None] & (tl.arange(0, LANES) < ends[0])[None, :]
-    pointers = token_columns(tokens[0], columns, dims, side, tokens[1])
+    pointers = token_columns(tokens, column, dims, side, PLAN)
     return tl.load(pointers, mask=with_dims(there, dims, PLAN), other=0.0)
 
 
@@ -71,14 +88,13 @@ def load_half(keys, row, frame, column, dims, ends, PLAN: tl.constexpr):
     base, strides = keys
     lines = tl.arange(0, LANES)
     columns = tl.arange(0, HALF)
-    first = base + (row * strides[0] + frame * wide(strides[1]) + column * strides[2])
-    if PLAN.rows == 1:
-        offsets = lines * strides[1]
-    else:
-        offsets = (lines // PLAN.frames) * strides[0] + (lines % PLAN.frames) * strides[1]
-    offsets = (columns * strides[2])[:, None] + offsets[None, :]
+    first = base + row * wide(strides[0])
+    offsets = (lines % PLAN.frames + frame) * near(strides[1], PLAN)
+    if PLAN.rows > 1:
+        offsets += lines // PLAN.frames * near(strides[0], PLAN)
+    offsets = ((columns + column) * near(strides[2], PLAN))[:, None] + offsets[None, :]
     there = (columns + column < ends[1])[:, None] & seen_by_columns(row, frame, ends, PLAN)[None, :]
-    pointers = first + (offsets[:, :, None] + (dims * strides[3])[None, None, :])
+    pointers = first + (offsets[:, :, None] + (dims * near(strides[3], PLAN))[None, None, :])
     return tl.load(pointers, mask=with_dims(there, dims, PLAN), other=0.0)
 
 
@@ -113,12 +129,12 @@ def by_rows(x, PLAN: tl.constexpr):
 def for_groups(x, PLAN: tl.constexpr):
     """Queries of a tile's rows [rows, C, D] once for each group, [(row, group), C, D]."""
     if PLAN.rows == 1:
-        return tl.broadcast_to(x, (HALF, LANES, PLAN.width))
+        return tl.broadcast_to(x, (HALF, LANES, x.shape[2]))
     elif PLAN.rows == HALF:
         return x
     else:
-        x = tl.broadcast_to(x[:, None, :, :], (PLAN.rows, HALF // PLAN.rows, LANES, PLAN.width))
-        return tl.reshape(x, (HALF, LANES, PLAN.width))
+        x = tl.broadcast_to(x[:, None, :, :], (PLAN.rows, HALF // PLAN.rows, LANES, x.shape[2]))
+        return tl.reshape(x, (HALF, LANES, x.shape[3]))
 
 
 @triton.jit

@@ -63,7 +63,7 @@ def pads_of(pads, head, PLAN: tl.constexpr):
 def tokens_of(tensor, batch_window, head):
     """The tokens of one unit of a tensor (pointer, strides of [B*W, H, N, D]): (pointer, strides of (token, dim))."""
     base, strides = tensor
-    return base + batch_window * strides[0] + head * wide(strides[1]), (wide(strides[2]), wide(strides[3]))
+    return base + batch_window * strides[0] + head * wide(strides[1]), (strides[2], strides[3])
 
 
 @triton.jit

@@ -127,6 +127,39 @@ def test_programs_that_share_a_unit(dtype, frames, count):
         check_attend(helpers.tokens(size, dtype), memory, real=real, pad=helpers.pads(size))
 
 
+@pytest.mark.parametrize("frames", [3, 17])
+def test_offsets_of_64_bits_within_a_unit(frames, monkeypatch):
+    """As for tensors so large that those of 32 bits could not span one unit: the same bits come out."""
+    size = helpers.size(streams=1, windows=1, heads=2, side=3, frames=frames, dim=24)
+    memory, q = placed(helpers.filled_memory(size, [frames], FP16, "tokens")), helpers.tokens(size, FP16).to(DEVICE)
+    clip = [torch.randn(1, 3, 1, 9, 2, 24, device=DEVICE).half().transpose(3, 4) for _ in range(3)]
+
+    def results():
+        ours, leaf = memory.clone(), q.clone().requires_grad_()
+        out = ops.memory_attend(leaf, *ours.pools, scale=SCALE)
+        yield from (out, *torch.autograd.grad(out, leaf, q))
+        first = clip[0].clone().requires_grad_()
+        out = ops.clip_attend(first, *clip[1:], None, None, None, SCALE, frames, "fifo")
+        yield from (out, *torch.autograd.grad(out, first, clip[0]))
+        ops.memory_append_(*ours.pools, q, -q, ours.step)
+        yield from (ops.stream_step_(*ours.pools, q, q, q, ours.step + 1), ours.k, ours.v)
+
+    expected = list(results())
+    monkeypatch.setattr(_triton, "_FAR", 0)
+    for ours, theirs in zip(results(), expected, strict=True):
+        helpers.assert_same(ours, theirs)
+
+
+def test_what_32_bits_can_span():
+    near = torch.empty(1, dtype=BF16).expand(2, 1, 196, 64)
+    edge = torch.empty_strided((2, 1, 2, 64), (0, 0, 2**31 - 64, 1), device="meta")
+    beyond = torch.empty_strided((2, 1, 2, 64), (0, 0, 2**31 - 63, 1), device="meta")
+    assert [_triton._far(near, x) for x in (near, edge, beyond)] == [False, False, True]
+    clip = torch.empty(1, 2, 1, 1, 9, 16, device="meta").as_strided((1, 2, 1, 1, 9, 16), (1, 2**31, 1, 1, 16, 1))
+    pool = torch.empty(2**20, 1, 1, 2, 2, 2, 2**12, device="meta")
+    assert [_triton._far(x) for x in (clip, pool, pool[:, :, :, :, :0])] == [True, False, False]
+
+
 def test_merging_heads_is_free_and_only_out_comes_without_a_backward():
     size = helpers.size(streams=1, windows=1, heads=2, dim=16)
     memory, q = placed(helpers.filled_memory(size, [2], FP32, "tokens")), helpers.tokens(size).to(DEVICE)

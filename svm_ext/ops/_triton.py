@@ -18,12 +18,15 @@ import torch
 from torch import Tensor
 
 from . import _check, _fp8, _pool
+from ._outputs import Results, empty_results, like_tokens
 
 if TYPE_CHECKING:
     from ..kernels_triton.heuristics import Gpu, Launch
 
 _TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _LOG2E = math.log2(math.e)
+_WITHIN_UNIT = {4: (2, 3), 6: (1, 4, 5), 7: (4, 5, 6)}  # the dims of tokens, clips and pools that a unit's offsets span
+_FAR = 1 << 31  # numbers: what 32 bits can count
 
 
 def installed() -> bool:
@@ -106,7 +109,14 @@ def _check_layout(k_pool: Tensor) -> None:
         )
 
 
-def _work(side: int, frames: int, units: int, *tensors: Tensor, backward: bool = False) -> Work:
+def _far(*tensors: Tensor) -> bool:
+    """Return whether two numbers of one unit (in a pool: of one row) may lie so far apart that 32 bits cannot tell."""
+    return any(
+        sum((x.shape[dim] - 1) * x.stride(dim) for dim in _WITHIN_UNIT[x.ndim]) + 1 > _FAR for x in tensors if x.numel()
+    )
+
+
+def _work(side: int, frames: int, units: int, *tensors: Tensor, far: bool, backward: bool = False) -> Work:
     """Plan an attention of `units` units over up to `frames` frames; types that differ meet in fp32.
 
     So does bf16 in Triton's interpreter, which would multiply the numbers' bit patterns.
@@ -115,7 +125,7 @@ def _work(side: int, frames: int, units: int, *tensors: Tensor, backward: bool =
     same = len(types) == 1 and not (q.is_cpu and q.dtype == torch.bfloat16)
     product = types.pop() if same else torch.float32
     sizes = units, side, max(frames, 1), q.shape[-1], product.itemsize
-    return Work(product, units, _kernels("heuristics").attend(_gpu(q.device), *sizes, backward=backward))
+    return Work(product, units, _kernels("heuristics").attend(_gpu(q.device), *sizes, backward=backward, far=far))
 
 
 def _placed(tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -132,18 +142,6 @@ def _flat(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _like(q: Tensor) -> Tensor:
-    """Return an empty tensor of q's shape [.., H, N, D], with tokens outside of heads in memory."""
-    return q.new_empty(q.transpose(-3, -2).shape).transpose(-3, -2)
-
-
-def _results(q: Tensor, for_backward: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return out, and what a backward needs: out_column and lse [.., H, 2, N]."""
-    if not for_backward:
-        return _like(q), None, None
-    return _like(q), _like(q), q.new_empty(*q.shape[:-2], 2, q.shape[-2], dtype=torch.float32)
-
-
 def _splits(q: Tensor, work: Work) -> tuple[Tensor, Tensor] | None:
     """Return room for the column planes of a unit's splits, [units, splits, C, R, D] and [units, splits, C, R]."""
     plan, splits = work.launch.plan, work.launch.splits
@@ -156,7 +154,7 @@ def _splits(q: Tensor, work: Work) -> tuple[Tensor, Tensor] | None:
 
 def _with_strides_of(out: Tensor, other: Tensor) -> Tensor:
     """Return `other` with the strides that `out` has: the forward pass made both alike."""
-    return other if other.stride() == out.stride() else torch.empty_like(out).copy_(other)
+    return other if other.stride() == out.stride() else torch.emptylike_tokens(out).copy_(other)
 
 
 def memory_append_(
@@ -178,7 +176,7 @@ def memory_append_(
     if not units:
         return
     heuristics = _kernels("heuristics")
-    launch = heuristics.append(size.side, size.dim, k_pool.element_size())
+    launch = heuristics.append(size.side, size.dim, k_pool.element_size(), far=_far(k, v, k_pool))
     with torch.cuda.device_of(k_pool):
         _kernels("memory_append").memory_append_kernel[(units,)](
             k_pool,
@@ -208,15 +206,15 @@ def memory_attend(
     pad_v: Tensor | None,
     scale: float,
     for_backward: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> Results:
     """Attend the memory in both planes."""
     size = _check.attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v)
     _check_layout(k_pool)
     _check_kernels_take(size.side, size.dim, q=q, k_pool=k_pool)
-    out, column, lse = results = _results(q, for_backward)
+    out, column, lse = results = empty_results(q, for_backward)
     if not out.numel():
         return results
-    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool)
+    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=_far(q, k_pool))
     memory, splits = (cursor, _flat(streams), _flat(real)), _splits(q, work)
     written, sizes = (_placed(out), column, lse, splits, _sizes(size)), work.launch.splits
     kernels, programs = _kernels("memory_attend"), work.units * work.launch.parts
@@ -251,10 +249,11 @@ def memory_attend_backward(
     _check.results(q, dout, out, out_column, lse)
     _check_layout(k_pool)
     _check_kernels_take(size.side, size.dim, q=q, k_pool=k_pool)
-    dq = _like(q)
+    dq = like_tokens(q)
     if not dq.numel():
         return dq
-    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, backward=True)
+    far = _far(dout, q, k_pool, out)
+    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=far, backward=True)
     with torch.cuda.device_of(q):
         _kernels("memory_attend").memory_attend_backward_kernel[(work.units * work.launch.parts,)](
             _placed(dout),
@@ -296,10 +295,10 @@ def stream_step_(
     _check_layout(k_pool)
     size = _pool.size_of(k_pool)
     _check_kernels_take(size.side, size.dim, q=q, k_pool=k_pool)
-    out = _like(q)
+    out = like_tokens(q)
     if not out.numel():
         return out
-    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool)
+    work = _work(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=_far(q, k, v, k_pool))
     if work.launch.parts > 1:  # two programs must not both append
         memory_append_(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
         return memory_attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v, scale, False)[0]
@@ -317,12 +316,15 @@ def stream_step_(
     return out
 
 
-def _clip_work(q: Tensor, k: Tensor, memory_frames: int, *, backward: bool = False) -> tuple[Work, tuple[int, ...]]:
+def _clip_work(
+    q: Tensor, k: Tensor, memory_frames: int, *others: Tensor, backward: bool = False
+) -> tuple[Work, tuple[int, ...]]:
     """Plan a clip's attention; return also the sizes as its kernels want them."""
     batch, length, windows, heads, tokens, dim = q.shape
     side = round(tokens**0.5)
     _check_kernels_take(side, dim, q=q)
-    work = _work(side, min(length, memory_frames), batch * length * windows * heads, q, k, backward=backward)
+    units, far = batch * length * windows * heads, _far(q, k, *others)
+    work = _work(side, min(length, memory_frames), units, q, k, far=far, backward=backward)
     return work, (batch, windows, heads, length)
 
 
@@ -337,11 +339,11 @@ def clip_attend(
     memory_frames: int,
     evict: int,
     for_backward: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> Results:
     """Attend each frame of a clip to the frames that a memory would hold then."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
-    work, sizes = _clip_work(q, k, memory_frames)
-    out, column, lse = results = _results(q, for_backward)
+    work, sizes = _clip_work(q, k, memory_frames, v)
+    out, column, lse = results = empty_results(q, for_backward)
     if not out.numel():
         return results
     clip, settings = tuple(map(_placed, (q, k, v))), (sizes, scale * _LOG2E, min(memory_frames, q.shape[1]))
@@ -370,8 +372,8 @@ def clip_attend_backward(
     """Return dq."""
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
     _check.results(q, dout, out, out_column, lse)
-    work, sizes = _clip_work(q, k, memory_frames, backward=True)
-    dq = _like(q)
+    work, sizes = _clip_work(q, k, memory_frames, v, dout, out, backward=True)
+    dq = like_tokens(q)
     if not dq.numel():
         return dq
     forward = _placed(out), _with_strides_of(out, out_column), lse.contiguous()

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .. import backend
 from . import _check, _fold, _library, _triton, reference
-from .memory_attend import Results, autocast, differentiably, empty_results, like_tokens, mark_saved
+from ._outputs import Results, empty_results, like_tokens
+from .memory_attend import autocast, differentiably, mark_saved
 
 
 def clip_attend(
@@ -49,8 +50,7 @@ def _fake(
     for_backward: bool,
 ) -> Results:
     _check.clip(q, k, v, real, pad_k, pad_v, memory_frames, evict)
-    batch, frames, windows, heads, tokens, _ = q.shape
-    return empty_results(q, (batch, frames, windows, heads, 2, tokens), for_backward)  # lse [B, T, W, H, plane, N]
+    return empty_results(q, for_backward)
 
 
 def _fake_backward(dout: Tensor, q: Tensor, *given: Any) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import backend
 from . import _check, _fold, _library, _triton, reference
+from ._outputs import Results, empty_results, like_tokens
 
 
 def memory_attend(
@@ -55,23 +56,6 @@ def differentiably(op: Any, q: Tensor, *args: Any) -> Tensor:
         return op(q, *args, False)[0]
 
 
-def like_tokens(q: Tensor) -> Tensor:
-    """Return an empty [.., H, N, D] like q, with tokens outside of heads: merging heads costs nothing
-    then."""
-    return q.new_empty(q.transpose(-3, -2).shape).transpose(-3, -2)
-
-
-Results = tuple[Tensor, Tensor | None, Tensor | None]  # out; out_column and lse only where a backward is to follow
-
-
-def empty_results(q: Tensor, lse_shape: tuple[int, ...], for_backward: bool) -> Results:
-    """Return an attend's results without contents: out, and what the backward needs if it is wanted."""
-    if not for_backward:
-        return like_tokens(q), None, None
-    lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    return like_tokens(q), like_tokens(q), q.new_empty(lse_shape, dtype=lse_dtype)
-
-
 def mark_saved(ctx: Any, output: Results) -> None:
     """Tell autograd that of an attend's results only `out` has a gradient."""
     ctx.mark_non_differentiable(*(saved for saved in output[1:] if saved is not None))
@@ -91,8 +75,7 @@ def _fake(
     for_backward: bool,
 ) -> Results:
     _check.attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v)
-    rows, heads, tokens, _ = q.shape
-    return empty_results(q, (rows, heads, 2, tokens), for_backward)  # lse [B*W, H, plane, N]
+    return empty_results(q, for_backward)
 
 
 def _fake_backward(dout: Tensor, q: Tensor, *given: Any) -> Tensor:

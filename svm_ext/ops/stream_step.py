@@ -7,8 +7,9 @@ from torch import Tensor
 
 from .. import backend
 from . import _check, _library, _triton, reference
+from ._outputs import like_tokens
 from .memory_append import mark_changed, memory_append_
-from .memory_attend import autocast, like_tokens, memory_attend
+from .memory_attend import autocast, memory_attend
 
 
 def stream_step_(
