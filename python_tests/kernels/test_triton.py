@@ -116,6 +116,23 @@ def test_strides_do_not_matter(strides):
     check_attend(q, memory, dout=dout)
 
 
+def test_a_backward_takes_what_the_forward_saved_in_any_strides():
+    """Whoever calls the ops may have copied one of the results: `out` and `out_column` need not lie alike."""
+    size = helpers.size(streams=1, windows=1, heads=2, dim=16)
+    memory, q = placed(helpers.filled_memory(size, [3], FP32, "tokens")), helpers.tokens(size).to(DEVICE)
+    clip = q.unflatten(0, (1, 1, -1))  # [B, T, W, H, N, D]
+    triton = torch.ops.svm_ext_triton
+    for forward, backward, given, settings in (
+        (triton.memory_attend, triton.memory_attend_backward, (q, *memory.pools, None, None, None, None), (SCALE,)),
+        (triton.clip_attend, triton.clip_attend_backward, (clip, clip, -clip, None, None, None), (SCALE, 2, 1)),
+    ):
+        out, column, lse = forward(*given, *settings, True)
+        expected = backward(out, *given, out, column, lse, *settings)
+        other = column.contiguous()
+        assert other.stride() != out.stride()
+        helpers.assert_same(backward(out, *given, out, other, lse, *settings), expected)
+
+
 @pytest.mark.parametrize("count", [4, 100])
 @pytest.mark.parametrize(("dtype", "frames"), [(FP32, 2), (FP16, 3), (FP16, 9)], ids=str)
 def test_programs_that_share_a_unit(dtype, frames, count):

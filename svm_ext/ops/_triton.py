@@ -154,7 +154,7 @@ def _splits(q: Tensor, work: Work) -> tuple[Tensor, Tensor] | None:
 
 def _with_strides_of(out: Tensor, other: Tensor) -> Tensor:
     """Return `other` with the strides that `out` has: the forward pass made both alike."""
-    return other if other.stride() == out.stride() else torch.emptylike_tokens(out).copy_(other)
+    return other if other.stride() == out.stride() else torch.empty_like(out).copy_(other)
 
 
 def memory_append_(
