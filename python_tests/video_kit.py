@@ -23,6 +23,19 @@ SIZE = (160, 96)  # width and height of the scenes
 # A detector that is built and run in milliseconds: overrides of svit_tiny_mot.
 TINY = dict(width=64, heads=2, layers=4, conv_blocks=(3,), stages=(0, 1, 2, 3), neck_channels=16, csp_blocks=1)
 
+TINY_ACTIONS = dict(  # the same for a classifier: overrides of svit_tiny_action
+    width=64,
+    heads=2,
+    layers=4,
+    stages=(0, 1, 2, 3),
+    outputs=(3,),
+    input_resolution=32,
+    window_size=2,
+    num_classes=3,
+    clip_frames=4,
+    decoder_layers=1,
+)
+
 
 def data_file(name: str) -> Path:
     """The path of a real video; without it the test is skipped aloud, or fails where data is required."""

@@ -13,26 +13,13 @@ import svm_ext
 from svm_ext.cli import main, recognize
 from svm_ext.models.weights import save_model
 from svm_ext.stream import recognize as stream_recognize
-from video_kit import noise, write_video
-
-TINY = dict(
-    width=64,
-    heads=2,
-    layers=4,
-    stages=(0, 1, 2, 3),
-    outputs=(3,),
-    input_resolution=32,
-    window_size=2,
-    num_classes=3,
-    clip_frames=4,
-    decoder_layers=1,
-)
+from video_kit import TINY_ACTIONS, noise, write_video
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    model = svm_ext.create_model("svit_tiny_action", **TINY)
+    model = svm_ext.create_model("svit_tiny_action", **TINY_ACTIONS)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     save_model(model, tmp_path / "actions.safetensors")
@@ -49,7 +36,7 @@ def run(*words: object) -> int:
 
 
 def small(name: str) -> dict:
-    return TINY if name.endswith("_action") else {}
+    return TINY_ACTIONS if name.endswith("_action") else {}
 
 
 def lines(path: Path) -> list[dict]:

@@ -14,27 +14,15 @@ from svm_ext.models.weights import save_model
 from svm_ext.stream.prepare import MEAN, STD
 from svm_ext.stream.recognize import ActionResult, ActionSession, best_of
 from svm_ext.stream.sources import Frame
-from video_kit import data_file, noise, write_video
+from video_kit import TINY_ACTIONS, data_file, noise, write_video
 
-SIDE, CLASSES = 32, 5
-TINY = dict(
-    width=64,
-    heads=2,
-    layers=4,
-    stages=(0, 1, 2, 3),
-    outputs=(3,),
-    input_resolution=SIDE,
-    window_size=2,
-    num_classes=CLASSES,
-    clip_frames=4,
-    decoder_layers=1,
-)
+SIDE = TINY_ACTIONS["input_resolution"]
 
 
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
-    made = svm_ext.create_model("svit_tiny_action", **TINY).eval()
+    made = svm_ext.create_model("svit_tiny_action", **TINY_ACTIONS).eval()
     for parameter in made.parameters():  # so that pictures matter to what is said
         torch.nn.init.normal_(parameter, std=0.1)
     return made
@@ -160,7 +148,7 @@ def test_wrong_use_is_told_and_changes_nothing(model: torch.nn.Module) -> None:
         (lambda: session.close("b"), "open it first"),
         (lambda: ActionSession(model, stride=0), "stride: expected a whole number of at least 1, got 0"),
         (lambda: ActionSession(model, stride=True), "stride"),
-        (lambda: ActionSession(svm_ext.create_model("svit_tiny_action", **TINY)), r"call model\.eval\(\)"),
+        (lambda: ActionSession(svm_ext.create_model("svit_tiny_action", **TINY_ACTIONS)), r"call model\.eval\(\)"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -205,11 +193,11 @@ def test_weights_that_do_not_tell_their_model(tmp_path: Path, model: torch.nn.Mo
     torch.save(model.state_dict(), tmp_path / "plain.pth")
     with pytest.raises(ValueError, match="model: expected the name of one for weights that do not tell it"):
         svm_ext.recognize(path, tmp_path / "plain.pth")
-    named = svm_ext.recognize(path, "svit_tiny_action", weights=tmp_path / "plain.pth", device="cpu", **TINY)
+    named = svm_ext.recognize(path, "svit_tiny_action", weights=tmp_path / "plain.pth", device="cpu", **TINY_ACTIONS)
     [result] = list(named)
     np.testing.assert_allclose(result.scores, next(iter(svm_ext.recognize(path, model))).scores, atol=1e-5)
     with pytest.warns(UserWarning, match="svit_tiny_action has random weights and knows no action"):
-        svm_ext.recognize(path, "svit_tiny_action", **TINY).close()
+        svm_ext.recognize(path, "svit_tiny_action", **TINY_ACTIONS).close()
 
 
 def test_a_real_video_that_is_damaged(model: torch.nn.Module) -> None:

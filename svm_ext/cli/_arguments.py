@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add what is watched."""
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="video, folder of pictures, 'pattern*.png', camera number or address",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser, kind: str, usual: str, settings: str) -> argparse._ArgumentGroup:
+    """Add which model of a kind watches, and return the group; `settings` says whose `--set` changes."""
+    model = parser.add_argument_group("model")
+    model.add_argument("--weights", metavar="FILE", help=f"the {kind}'s weights; ours tell which model they are of")
+    model.add_argument("--model", metavar="NAME", help=f"for weights that do not tell it ({usual})")
+    model.add_argument(
+        "--random-weights", action="store_true", help="go without weights, to see the speed: finds nothing"
+    )
+    model.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=f"change {settings} settings")
+    return model
 
 
 def add_where(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -40,6 +63,17 @@ def require_weights(args: argparse.Namespace) -> None:
         )
     if args.weights and not Path(args.weights).is_file():
         raise FileNotFoundError(f"--weights: expected a file of weights, got none at {args.weights}; check the name")
+
+
+def require_room(args: argparse.Namespace, paths: Iterable[Path]) -> None:
+    """Refuse to write to a folder that is none, or over files that are there unless that is asked for."""
+    folder: Path = args.output
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise ValueError(f"--output: expected a folder, got {folder}, which is a file; choose another")
+    for path in paths:
+        if path.exists() and not args.overwrite:
+            raise ValueError(f"--output: {path} is there already; add --overwrite, or choose another folder")
 
 
 def device_of(args: argparse.Namespace) -> torch.device:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._arguments import add_live, add_where, device_of, require_weights, setting, tell_model
+from ._arguments import (
+    add_live,
+    add_model,
+    add_source,
+    add_where,
+    device_of,
+    require_room,
+    require_weights,
+    setting,
+    tell_model,
+)
 from ._signals import Interrupts
 
 if TYPE_CHECKING:
@@ -30,21 +40,12 @@ MODEL, STRIDE = "svit_base_action", 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "source",
-        nargs="+",
-        metavar="SOURCE",
-        help="video, folder of pictures, 'pattern*.png', camera number or address",
-    )
-    model = parser.add_argument_group("model")
-    model.add_argument("--weights", metavar="FILE", help="the classifier's weights; ours tell which model they are of")
-    model.add_argument("--model", metavar="NAME", help=f"for weights that do not tell it (such as {MODEL})")
-    model.add_argument("--random-weights", action="store_true", help="go without weights, to see the speed")
+    add_source(parser)
+    model = add_model(parser, "classifier", f"such as {MODEL}", "the model's")
     model.add_argument("--classes", type=Path, metavar="FILE", help="the names of the classes, a line each")
     model.add_argument(
         "--stride", type=int, default=STRIDE, metavar="N", help=f"show the model every N-th frame (default: {STRIDE})"
     )
-    model.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the model's settings")
     add_where(parser)
     add_live(parser)
     out = parser.add_argument_group("results")
@@ -84,12 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _output_of(name: str, args: argparse.Namespace) -> Path:
     """Return the file of a stream; one that is there and may not be replaced is an error."""
-    above = next(path for path in (args.output, *args.output.absolute().parents) if path.exists())
-    if not above.is_dir():
-        raise ValueError(f"--output: expected a folder, got {args.output}, which is a file; choose another")
     path = args.output / f"{name}.jsonl"
-    if path.exists() and not args.overwrite:
-        raise ValueError(f"--output: {path} is there already; add --overwrite, or choose another folder")
+    require_room(args, [path])
     return path
 
 

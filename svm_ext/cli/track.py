@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._arguments import add_live, add_where, device_of, require_weights, setting, tell_model
+from ._arguments import (
+    add_live,
+    add_model,
+    add_source,
+    add_where,
+    device_of,
+    require_room,
+    require_weights,
+    setting,
+    tell_model,
+)
 from ._signals import Interrupts
 
 if TYPE_CHECKING:
@@ -34,26 +44,13 @@ _MEMORY_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "source",
-        nargs="+",
-        metavar="SOURCE",
-        help="video, folder of pictures, 'pattern*.png', camera number or address",
-    )
-    model = parser.add_argument_group("model")
-    model.add_argument("--weights", metavar="FILE", help="the detector's weights; ours tell which model they are of")
-    model.add_argument("--model", metavar="NAME", help=f"for weights that do not tell it (default: {MODEL})")
-    model.add_argument(
-        "--random-weights", action="store_true", help="go without weights, to see the speed: finds nothing"
-    )
+    add_source(parser)
+    model = add_model(parser, "detector", f"default: {MODEL}", "the model's or the tracker's")
     model.add_argument(
         "--size",
         type=_sides,
         metavar="LxS",
         help="scale pictures to these sides, like 1440x800 (default: as the model was trained)",
-    )
-    model.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change the model's or the tracker's settings"
     )
     where = add_where(parser)
     where.add_argument("--memory-dtype", choices=tuple(_MEMORY_TYPES), help="type of the memory (default: the model's)")
@@ -103,13 +100,8 @@ class Outputs:
     def of(cls, name: str, args: argparse.Namespace) -> Outputs:
         """Return the files of a stream; one that is there and may not be replaced is an error."""
         folder: Path = args.output
-        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not above.is_dir():
-            raise ValueError(f"--output: expected a folder, got {folder}, which is a file; choose another")
         made = cls(None if args.no_video else folder / f"{name}.mp4", folder / f"{name}.txt", folder / f"{name}.jsonl")
-        for path in made.paths():
-            if path.exists() and not args.overwrite:
-                raise ValueError(f"--output: {path} is there already; add --overwrite, or choose another folder")
+        require_room(args, made.paths())
         return made
 
     def paths(self) -> list[Path]:
