@@ -13,7 +13,7 @@ from torch import Tensor
 import helpers
 from helpers import BF16, Memory
 from svm_ext import ops, use_backend
-from svm_ext.ops import _triton
+from svm_ext.ops import _triton_launch
 
 FP16 = torch.float16
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -43,8 +43,8 @@ def there(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
 @contextmanager
 def processors(count: int) -> Iterator[None]:
     """Let the heuristics choose for a GPU with so many processors: with many, they share a unit's rows."""
-    gpu = _triton._kernels("heuristics").Gpu("cuda", 90, count)
-    with mock.patch.object(_triton, "_gpu", return_value=gpu):
+    gpu = _triton_launch.kernels_of("heuristics").Gpu("cuda", 90, count)
+    with mock.patch.object(_triton_launch, "gpu_of", return_value=gpu):
         yield
 
 

@@ -27,7 +27,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from svm_ext.ops import _pool, _triton, _triton_nms
+from svm_ext.ops import _pool, _triton, _triton_launch, _triton_nms
 
 TARGETS = {  # name -> (kind, generation, threads of a warp, processors, bytes of shared memory)
     "sm_80": ("cuda", 80, 32, 108, 163 << 10),
@@ -88,7 +88,7 @@ def named_gpu(target: str) -> Iterator[list[tuple[str, Any, float]]]:
     from triton.runtime.jit import JITFunction
 
     kind, arch, warp, processors, _ = TARGETS[target]
-    gpu = _triton._kernels("heuristics").Gpu(kind, arch if kind == "cuda" else 94, processors)
+    gpu = _triton_launch.kernels_of("heuristics").Gpu(kind, arch if kind == "cuda" else 94, processors)
     compiled: list[tuple[str, Any, float]] = []
     run = JITFunction.run
 
@@ -103,7 +103,7 @@ def named_gpu(target: str) -> Iterator[list[tuple[str, Any, float]]]:
         tempfile.TemporaryDirectory() as folder,
         mock.patch.dict(os.environ, TRITON_CACHE_DIR=folder),
         mock.patch.object(JITFunction, "run", compile_only),
-        mock.patch.object(_triton, "_gpu", return_value=gpu),
+        mock.patch.object(_triton_launch, "gpu_of", return_value=gpu),
     ):
         before = triton.runtime.driver._active if hasattr(triton.runtime.driver, "_active") else None
         triton.runtime.driver.set_active(_Driver(GPUTarget(kind, arch, warp)))
@@ -117,7 +117,7 @@ def named_gpu(target: str) -> Iterator[list[tuple[str, Any, float]]]:
 def _forget_compiled() -> None:
     """Empty the kernels' caches in this process: another target follows."""
     for name in ("memory_append", "memory_attend", "stream_step", "clip_attend", "nms"):
-        for function in vars(_triton._kernels(name)).values():
+        for function in vars(_triton_launch.kernels_of(name)).values():
             if hasattr(function, "device_caches"):
                 function.device_caches.clear()
 

@@ -17,7 +17,7 @@ import svm_ext
 import triton_cases
 from helpers import BF16, FP32, FP64, STRIDED
 from svm_ext import backend, ops, use_backend
-from svm_ext.ops import _check, _reference_nms, _triton, reference
+from svm_ext.ops import _check, _reference_nms, _triton_launch, reference
 from triton_cases import DEVICE, FP16, INTERPRETED, SCALE, check_attend, placed, there
 
 NO_GPU = "NO GPU: the Triton kernels were run through their interpreter only"
@@ -162,7 +162,7 @@ def test_offsets_of_64_bits_within_a_unit(frames, monkeypatch):
         yield from (ops.stream_step_(*ours.pools, q, q, q, ours.step + 1), ours.k, ours.v)
 
     expected = list(results())
-    monkeypatch.setattr(_triton, "_FAR", 0)
+    monkeypatch.setattr(_triton_launch, "_FAR", 0)
     for ours, theirs in zip(results(), expected, strict=True):
         helpers.assert_same(ours, theirs)
 
@@ -171,10 +171,10 @@ def test_what_32_bits_can_span():
     near = torch.empty(1, dtype=BF16).expand(2, 1, 196, 64)
     edge = torch.empty_strided((2, 1, 2, 64), (0, 0, 2**31 - 64, 1), device="meta")
     beyond = torch.empty_strided((2, 1, 2, 64), (0, 0, 2**31 - 63, 1), device="meta")
-    assert [_triton._far(near, x) for x in (near, edge, beyond)] == [False, False, True]
+    assert [_triton_launch.far_apart(near, x) for x in (near, edge, beyond)] == [False, False, True]
     clip = torch.empty(1, 2, 1, 1, 9, 16, device="meta").as_strided((1, 2, 1, 1, 9, 16), (1, 2**31, 1, 1, 16, 1))
     pool = torch.empty(2**20, 1, 1, 2, 2, 2, 2**12, device="meta")
-    assert [_triton._far(x) for x in (clip, pool, pool[:, :, :, :, :0])] == [True, False, False]
+    assert [_triton_launch.far_apart(x) for x in (clip, pool, pool[:, :, :, :, :0])] == [True, False, False]
 
 
 def test_merging_heads_is_free_and_only_out_comes_without_a_backward():
@@ -402,4 +402,4 @@ def test_offsets_beyond_32_bits():
 
 
 def test_the_first_launch_names_the_gpu_that_it_is_for():
-    assert _triton._gpu(DEVICE).kind in ("cuda", "hip")
+    assert _triton_launch.gpu_of(DEVICE).kind in ("cuda", "hip")

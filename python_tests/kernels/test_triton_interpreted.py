@@ -13,7 +13,7 @@ import numpy
 import pytest
 import torch
 
-from svm_ext.ops import _triton
+from svm_ext.ops import _triton_launch
 
 TESTS = Path(__file__).with_name("test_triton.py")
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def why_not() -> str:
     """Why Triton's interpreter cannot run here, or nothing."""
-    if not _triton.installed():
+    if not _triton_launch.installed():
         return "no Triton found; type `pip install triton`"
     import triton
 
@@ -48,9 +48,9 @@ def test_every_kernel_through_the_interpreter(tmp_path):
 
 def test_interpreted_only_on_demand(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert _triton.devices() == ("cuda",)
+    assert _triton_launch.devices() == ("cuda",)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert _triton.devices() == ("cuda", "cpu")
+    assert _triton_launch.devices() == ("cuda", "cpu")
 
 
 def test_ops_over_shapes_alone_need_no_triton():

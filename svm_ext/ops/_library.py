@@ -16,7 +16,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .. import backend
-from . import _triton
+from . import _triton_launch
 
 COMPILED = "svm_ext"
 REFERENCE = "svm_ext_reference"
@@ -110,6 +110,6 @@ def detach_all_inputs(name: str) -> None:
 backend.announce("cpu", COMPILED, ("cpu", "meta"), _kernels_for("CPU"))
 if cuda_ops := _kernels_for("CUDA"):
     backend.announce("cuda", COMPILED, ("cuda",), cuda_ops)
-if _triton.installed():
-    backend.announce("triton", TRITON, _triton.devices(), frozenset(OPS))
+if _triton_launch.installed():
+    backend.announce("triton", TRITON, _triton_launch.devices(), frozenset(OPS))
 backend.announce("reference", REFERENCE, backend.ANY_DEVICE, frozenset(OPS))
