@@ -24,7 +24,7 @@ NAN = tl.constexpr(float("nan"))
 def numbers_of(loaded, TYPE: tl.constexpr):
     """What was loaded from a pool as numbers of a type; codes count units that their slot's exponent tells."""
     if loaded.dtype == tl.uint8:
-        if TYPE == tl.bfloat16:
+        if tl.bfloat16 == TYPE:
             bits = loaded.to(tl.uint16)
             bits = ((bits & 0x80) << 8) | ((bits & 0x7F) << 4)
             return bits.to(tl.bfloat16, bitcast=True) * SHIFTED
