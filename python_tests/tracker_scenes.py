@@ -71,3 +71,9 @@ def rows_of(tracks: object) -> list[tuple]:
     """Tracks as plain numbers, to compare."""
     arrays = (tracks.ids, tracks.boxes, tracks.scores, tracks.labels, tracks.predicted)
     return [tuple(map(str, column)) for column in zip(*(np.asarray(array).tolist() for array in arrays), strict=True)]
+
+
+def endless(people: int, frames: int) -> list[np.ndarray]:
+    """A piece of video to repeat: people walk through and are gone, others come; where it ends all are others."""
+    crowd = Crowd(people=people, frames=frames, misses=0.1, false=2.0, empty=0.02)
+    return crowd.frames_of(11)

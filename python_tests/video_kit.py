@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from svm_ext import StreamMemory
+from svm_ext import StreamMemory, create_model
 from svm_ext.models.detections import Detections
 from svm_ext.stream.prepare import MEAN, STD
 
@@ -148,3 +148,15 @@ class BrightDetector(nn.Module):
 def tracks_of(results: Iterable[Any]) -> list[tuple[int, list[int], list[list[float]]]]:
     """Frame, ids and boxes of every result, to compare."""
     return [(it.index, it.tracks.ids.tolist(), it.tracks.boxes.round(decimals=3).tolist()) for it in results]
+
+
+def small_model(**changes) -> nn.Module:
+    """The real model at a size for tests, its temporal branches open."""
+    torch.manual_seed(0)
+    options = {**TINY, "memory_frames": 3, "score_threshold": 0.0, **changes}
+    model = create_model("svit_tiny_mot", **options).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("alpha"):
+                parameter.fill_(0.5)  # what memory says must show
+    return model

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-import svm_ext
+import long_runs
 from svm_ext.stream.results import FrameResult
 from svm_ext.stream.session import StreamSession
 from svm_ext.stream.sources import Frame
 from svm_ext.tracking import ByteTracker, TrackerRules
-from video_kit import SIZE, TINY, BrightDetector, picture, tracks_of, walk
+from video_kit import SIZE, BrightDetector, picture, small_model, tracks_of, walk
 
 OTHER = (64, 96)  # upright
 
@@ -321,17 +316,6 @@ def test_no_gradient_is_kept():
 # The real model
 
 
-def small_model(**changes) -> torch.nn.Module:
-    torch.manual_seed(0)
-    options = {**TINY, "memory_frames": 3, "score_threshold": 0.0, **changes}
-    model = svm_ext.create_model("svit_tiny_mot", **options).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("alpha"):
-                parameter.fill_(0.5)  # what memory says must show
-    return model
-
-
 def test_the_real_model_in_company_and_alone():
     """To rounding: matrix libraries choose by the size of the batch."""
     clips = {name: frames_of(walk(6, seed=number)) for number, name in enumerate("abc")}
@@ -376,55 +360,18 @@ def test_a_narrower_memory():
 # For ever
 
 
-def resident() -> int:
-    """Bytes in memory, without what was freed and not yet given back: other tests have left holes in the heap."""
-    ctypes.CDLL(None).malloc_trim(0)
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-def soak(model: torch.nn.Module, steps: int, streams: int) -> tuple[list[int], list[float], StreamSession]:
-    """Run generated frames through a session; memory and processor time at ten moments."""
-    many = StreamSession(model, size=(64, 32))
-    for number in range(streams):
-        many.open(number, (64, 32))
-    images = list(walk(60, size=(64, 32)))
-    sizes, times, held = [], [], []
-    for _ in range(10):
-        start = time.process_time()
-        for step in range(steps // 10):
-            many.step({number: images[(step + 7 * number) % 60] for number in range(streams)})
-        times.append(time.process_time() - start)
-        gc.collect()
-        sizes.append(resident())
-        held.append(many.nbytes)
-    assert len(set(held)) == 1
-    return sizes, times, many
-
-
 def test_ten_thousand_frames_leave_nothing_behind():
-    detector = BrightDetector()
-    sizes, _, many = soak(detector, 1250, 8)
-    assert sum(detector.batches) == 10_000
-    assert sizes[-1] - sizes[2] < 4 << 20
-    assert len(many._streams) == 8
-    assert len(many._rooms) == 1
+    run = long_runs.in_fresh_process(long_runs.soak, False, 1250, 8)
+    assert run.frames_seen == 10_000
+    assert run.sizes[-1] - run.sizes[2] < 4 << 20
+    assert len(set(run.held)) == 1
+    assert (run.streams, run.rooms) == (8, 1)
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_frames_of_the_real_model_leave_nothing_behind():
     """Fifty streams for two thousand frames each, long after every memory is full."""
-    smallest = dict(layers=3, stages=(0, 1, 2), outputs=(0, 1, 2), conv_blocks=(), width=32, heads=1, neck_channels=8)
-    model = small_model(**smallest, score_threshold=0.01)
-    sizes, times, _ = soak(model, 2000, 50)
-    assert sizes[-1] - sizes[2] < 4 << 20
-    assert min(times[-3:]) < 1.3 * min(times[1:4])
-
-
-def test_pictures_have_the_size_that_the_model_was_trained_with() -> None:
-    """A detector's configuration tells it; who knows better may say so; a model without one gets the released size."""
-    model = svm_ext.create_model("svit_tiny_mot", picture_size=(192, 96)).eval()
-    session = StreamSession(model)
-    session.open("a", (384, 192))
-    assert session.size == (192, 96)
-    assert StreamSession(model, size=(640, 320)).size == (640, 320)
-    assert StreamSession(BrightDetector()).size == (1440, 800)
+    run = long_runs.in_fresh_process(long_runs.soak, True, 2000, 50)
+    assert run.sizes[-1] - run.sizes[2] < 4 << 20
+    assert len(set(run.held)) == 1
+    assert min(run.times[-3:]) < 1.3 * min(run.times[1:4])
