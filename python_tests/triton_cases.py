@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import pytest
 import torch
 from torch import Tensor
 
 import helpers
+import svm_ext
 from helpers import BF16, Memory
 from svm_ext import ops, use_backend
 from svm_ext.ops import _triton_launch
@@ -19,6 +21,19 @@ FP16 = torch.float16
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 SCALE = 0.3
+NO_GPU = "NO GPU: the Triton kernels were run through their interpreter only"
+MARKS = [  # of a test module
+    pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason=NO_GPU),
+    *([] if INTERPRETED else [pytest.mark.gpu]),
+]
+
+
+def skip_unless_usable() -> None:
+    """Skip a test where Triton cannot run, and forget what was compiled before."""
+    state = svm_ext.info().backends["triton"]
+    if not state.usable:
+        pytest.skip(f"TRITON BACK END NOT USABLE: {state.reason}")
+    torch._dynamo.reset()
 
 
 def factor(*dtypes: torch.dtype) -> float:

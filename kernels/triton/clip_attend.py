@@ -86,13 +86,17 @@ def clip_attend_kernel(
     unit_lse = None
     if lse is not None:
         unit_lse = lse_of_clip(lse, place, sizes, PLAN)
+    unit_pads = None
+    if pads is not None:
+        unit_pads = pads_of(pads, place[3], PLAN)
     left, right = attend_unit(
         tokens_of_clip(q, place),
         frames_of_clip(k, place, side),
         frames_of_clip(v, place, side),
+        None,
         unit_out,
         unit_lse,
-        pads_of(pads, place[3], PLAN),
+        unit_pads,
         seen,
         (0, real_size[0]),
         real_size,
@@ -137,6 +141,9 @@ def clip_attend_backward_kernel(
     index, _, part = share_of(tl.program_id(0), 1, PLAN)
     place = place_of(index, sizes)
     side: tl.constexpr = PLAN.side
+    unit_pads = None
+    if pads is not None:
+        unit_pads = pads_of(pads, place[3], PLAN)
     store_gradient(
         tokens_of_clip(q, place),
         tokens_of_clip(dout, place),
@@ -145,8 +152,9 @@ def clip_attend_backward_kernel(
         tokens_of_clip(dq, place),
         frames_of_clip(k, place, side),
         frames_of_clip(v, place, side),
+        None,
         lse_of_clip(lse, place, sizes, PLAN),
-        pads_of(pads, place[3], PLAN),
+        unit_pads,
         seen_by(place[1], memory_frames, EVICT),
         real_of(real, place[2], PLAN),
         side,

@@ -17,20 +17,18 @@ LEAST_EXPONENT = tl.constexpr(-117)
 MOST_EXPONENT = tl.constexpr(118)
 NOT_FINITE = tl.constexpr(128)  # of a frame with a number that is not finite: all of it reads as NaN
 SHIFTED = tl.constexpr(2.0**120)
-NAN = tl.constexpr(float("nan"))
 
 
 @triton.jit
 def numbers_of(loaded, TYPE: tl.constexpr):
     """What was loaded from a pool as numbers of a type; codes count units that their slot's exponent tells."""
     if loaded.dtype == tl.uint8:
+        signed = loaded.to(tl.int8, bitcast=True)  # widened, the sign is in every bit above the others
         if tl.bfloat16 == TYPE:
-            bits = loaded.to(tl.uint16)
-            bits = ((bits & 0x80) << 8) | ((bits & 0x7F) << 4)
+            bits = (signed.to(tl.int16) << 4) & tl.full((), 0x87F0, tl.uint16).to(tl.int16, bitcast=True)
             return bits.to(tl.bfloat16, bitcast=True) * SHIFTED
         else:
-            bits = loaded.to(tl.uint32)
-            bits = ((bits & 0x80) << 24) | ((bits & 0x7F) << 20)
+            bits = (signed.to(tl.int32) << 20) & tl.full((), 0x87F00000, tl.uint32).to(tl.int32, bitcast=True)
             return (bits.to(tl.float32, bitcast=True) * SHIFTED).to(TYPE)
     else:
         return loaded.to(TYPE)
@@ -45,7 +43,7 @@ def power_of_two(exponent):
 @triton.jit
 def unit_of(exponent):
     """What the codes of a slot with this exponent count."""
-    return tl.where(exponent > MOST_EXPONENT, NAN, power_of_two(exponent))
+    return tl.where(exponent > MOST_EXPONENT, float("nan"), power_of_two(exponent))
 
 
 @triton.jit

@@ -17,6 +17,7 @@ from .tiles import (
     by_rows,
     each_group,
     for_groups,
+    in_units,
     load_columns,
     load_half,
     load_rows,
@@ -24,6 +25,7 @@ from .tiles import (
     sum_of_groups,
     token_columns,
     token_rows,
+    units_of_keys,
     with_dims,
 )
 
@@ -42,10 +44,11 @@ def dot_of(a, b):
 
 
 @triton.jit
-def through_softmax(line, logits, dp):
-    """dS of some keys: logits and dP [*, queries, keys]; a line is (q, dout, lse, delta)."""
+def through_softmax(line, logits, dp, units):
+    """dS of some keys, in units: logits and dP [*, queries, keys]; a line is (q, dout, lse, delta)."""
     _, _, lse, delta = line
-    return tl.exp2(logits - lse[:, :, None]) * (dp - delta[:, :, None])
+    ds = tl.exp2(logits - lse[:, :, None]) * (in_units(dp, units[1]) - delta[:, :, None])
+    return in_units(ds, units[0])
 
 
 @triton.jit
@@ -100,6 +103,7 @@ def take_gradient(
     groups,
     k,
     v,
+    units,
     row,
     frame,
     column,
@@ -115,11 +119,11 @@ def take_gradient(
     products = both_products(q, queries, k, row, frame, column, ends, ends, side, PLAN, TYPE)
     queries = line[1], groups[1]
     dp = both_products(dout, queries, v, row, frame, column, ends, ends, side, PLAN, TYPE)
-    keys = load_half(k, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN).to(TYPE)
-    of_columns, of_rows = seen_logits(products, row, frame, column, ends, scale, PLAN)
-    ds = through_softmax(line, of_columns, dp[0]).to(TYPE)
+    keys = load_half(k, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN, TYPE)
+    of_columns, of_rows = seen_logits(products, units[0], row, frame, column, ends, scale, PLAN)
+    ds = through_softmax(line, of_columns, dp[0], units).to(TYPE)
     column_sums = tl.dot(ds, keys, column_sums, input_precision=PLAN.precision)
-    ds = through_softmax(groups, of_rows, dp[1]).to(TYPE)
+    ds = through_softmax(groups, of_rows, dp[1], units).to(TYPE)
     return column_sums, tl.dot(ds, by_rows(keys, PLAN), row_sums, input_precision=PLAN.precision)
 
 
@@ -132,6 +136,7 @@ def store_gradient(
     dq,  # tokens
     k,  # keys: (pointer, strides of (row, frame, column, dim))
     v,
+    exponents,  # of the slots; None where keys and values are no codes
     lse,  # [2, N]
     pads,  # pointers to (key, value) of padded tokens, [D] each, or None
     frames_seen,  # (first, after the last)
@@ -162,11 +167,31 @@ def store_gradient(
             each_group(line[2], PLAN),
             each_group(line[3], PLAN),
         )
+        units = (None, None)
+        if exponents is not None:
+            units = units_of_keys(exponents, frame, ends, PLAN)
         left, row_sums = take_gradient(
-            left, row_sums, q, dout, left_line, groups, k, v, row, frame, 0, part, ends, side, scale, PLAN, TYPE
+            left, row_sums, q, dout, left_line, groups, k, v, units, row, frame, 0, part, ends, side, scale, PLAN, TYPE
         )
         right, row_sums = take_gradient(
-            right, row_sums, q, dout, right_line, groups, k, v, row, frame, HALF, part, ends, side, scale, PLAN, TYPE
+            right,
+            row_sums,
+            q,
+            dout,
+            right_line,
+            groups,
+            k,
+            v,
+            units,
+            row,
+            frame,
+            HALF,
+            part,
+            ends,
+            side,
+            scale,
+            PLAN,
+            TYPE,
         )
         row_ends = frame + PLAN.frames >= frames_seen[1]
         if row_ends:

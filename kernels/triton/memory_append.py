@@ -7,7 +7,7 @@ import triton.language as tl
 
 from .ring import plan_append
 from .tiles import LANES, load_rows, rows_there, wide, with_dims
-from .units import frames_of, real_of, tokens_of, unit_of
+from .units import cursor_of, frames_of, real_of, tokens_of, unit_of
 
 
 @triton.jit
@@ -40,11 +40,19 @@ def append_plan(cursor, step, unit, stream, exists, sizes, EVICT: tl.constexpr):
 
     A stream that does not exist, a step older than the newest and a cursor that no append has left are ignored.
     """
-    count, mark = tl.load(cursor + 2 * unit), tl.load(cursor + 2 * unit + 1)
+    mine = cursor_of(cursor, unit, sizes)
+    count, mark = tl.load(mine), tl.load(mine + 1)
     now = tl.load(step + stream)
     valid = exists & (count >= 0) & (now >= 0) & (now >= mark)
     slot, merge_slot, after = plan_append(count, mark, now, sizes[3], EVICT)
     return slot, merge_slot, after, now, valid
+
+
+@triton.jit
+def store_cursor(mine, after, now):
+    """Let a unit's cursor follow an append."""
+    tl.store(mine, after)
+    tl.store(mine + 1, now)
 
 
 @triton.jit
@@ -73,5 +81,4 @@ def memory_append_kernel(
             store_frame(k_tokens, k_frames, slot, merge_slot, row, ROWS, real_size, PLAN.side, PLAN)
             store_frame(v_tokens, v_frames, slot, merge_slot, row, ROWS, real_size, PLAN.side, PLAN)
         tl.debug_barrier()  # everybody has read the cursor
-        tl.store(cursor + 2 * unit, after)
-        tl.store(cursor + 2 * unit + 1, now)
+        store_cursor(cursor_of(cursor, unit, sizes), after, now)

@@ -1,7 +1,7 @@
 """memory_attend and its backward: every unit's queries over the frames in its memory.
 
-Tensors come as (pointer, strides of [B*W, H, N, D]), sizes as (streams, windows, heads, capacity), and what is
-not there as None. `scale` comes multiplied by log2(e).
+Tensors come as (pointer, strides of [B*W, H, N, D]), sizes as (streams, windows, heads, capacity, entries of a
+cursor), pools of fp8 as bytes, and what is not there as None. `scale` comes multiplied by log2(e).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from .gradients import store_gradient
 from .planes import attend_unit, finish, store_columns
 from .tiles import HALF
 from .units import (
+    exponents_of,
     frames_of,
     held_of,
     lse_of,
@@ -55,13 +56,19 @@ def memory_attend_kernel(
     unit_lse = None
     if lse is not None:
         unit_lse = lse_of(lse, batch_window, head, sizes, PLAN)
+    unit_exponents, unit_pads = None, None
+    if k_pool.dtype.element_ty == tl.uint8:
+        unit_exponents = exponents_of(cursor, unit, sizes)
+    if pads is not None:
+        unit_pads = pads_of(pads, head, PLAN)
     left, right = attend_unit(
         tokens_of(q, batch_window, head),
         frames_of(k_pool, unit, sizes, PLAN),
         frames_of(v_pool, unit, sizes, PLAN),
+        unit_exponents,
         unit_out,
         unit_lse,
-        pads_of(pads, head, PLAN),
+        unit_pads,
         (0, held),
         rows_of_split(split, real_size[0], SPLITS, PLAN),
         real_size,
@@ -139,6 +146,11 @@ def memory_attend_backward_kernel(
     """One program writes dq of one unit, or some dims of it."""
     index, _, part = share_of(tl.program_id(0), 1, PLAN)
     batch_window, window, head, _, unit, exists = unit_of(index, streams, sizes)
+    unit_exponents, unit_pads = None, None
+    if k_pool.dtype.element_ty == tl.uint8:
+        unit_exponents = exponents_of(cursor, unit, sizes)
+    if pads is not None:
+        unit_pads = pads_of(pads, head, PLAN)
     store_gradient(
         tokens_of(q, batch_window, head),
         tokens_of(dout, batch_window, head),
@@ -147,8 +159,9 @@ def memory_attend_backward_kernel(
         tokens_of(dq, batch_window, head),
         frames_of(k_pool, unit, sizes, PLAN),
         frames_of(v_pool, unit, sizes, PLAN),
+        unit_exponents,
         lse_of(lse, batch_window, head, sizes, PLAN),
-        pads_of(pads, head, PLAN),
+        unit_pads,
         (0, held_of(cursor, unit, exists, sizes)),
         real_of(real, window, PLAN),
         PLAN.side,

@@ -24,6 +24,7 @@ from .tiles import (
     LANES,
     by_rows,
     for_groups,
+    in_units,
     load_columns,
     load_half,
     load_rows,
@@ -34,6 +35,7 @@ from .tiles import (
     token_columns,
     token_rows,
     transposed,
+    units_of_keys,
     with_dims,
 )
 
@@ -61,14 +63,15 @@ def nothing(PLAN: tl.constexpr):
 
 
 @triton.jit
-def take(state, logits, values, PLAN: tl.constexpr):
-    """Take keys into softmaxes: logits [*, queries, keys], values [*, keys, P]."""
+def take(state, logits, values, v_units, PLAN: tl.constexpr):
+    """Take keys into softmaxes: logits [*, queries, keys], values [*, keys, P] in units [keys]."""
     top, weight, sums = state
     higher = tl.maximum(top, tl.max(logits, axis=2))
     level = level_of(higher)
     p = tl.exp2(logits - level[:, :, None])
     fade = tl.exp2(top - level)
-    sums = tl.dot(p.to(values.dtype), values, sums * fade[:, :, None], input_precision=PLAN.precision)
+    shares = in_units(p, v_units).to(values.dtype)
+    sums = tl.dot(shares, values, sums * fade[:, :, None], input_precision=PLAN.precision)
     return higher, weight * fade + tl.sum(p, axis=2), sums
 
 
@@ -142,7 +145,7 @@ def both_products(
 ):
     """Multiply half a tile of keys with the queries of its columns and with those of its rows, [*, queries, keys]."""
     if PLAN.chunk == PLAN.width:
-        half = load_half(keys, row, frame, column, tl.arange(0, PLAN.width), ends, PLAN).to(TYPE)
+        half = load_half(keys, row, frame, column, tl.arange(0, PLAN.width), ends, PLAN, TYPE)
         rows = by_rows(half, PLAN)
         return product(queries[0], transposed(half), PLAN), product(queries[1], transposed(rows), PLAN)
     else:
@@ -150,7 +153,7 @@ def both_products(
         of_rows = tl.full((HALF, LANES, LANES), 0.0, tl.float32)
         for first in range(0, PLAN.width, PLAN.chunk):
             dims = first + tl.arange(0, PLAN.chunk)
-            half = load_half(keys, row, frame, column, dims, ends, PLAN).to(TYPE)
+            half = load_half(keys, row, frame, column, dims, ends, PLAN, TYPE)
             q = load_columns(tokens, column, dims, real, side, PLAN).to(TYPE)
             of_columns = tl.dot(q, transposed(half), of_columns, input_precision=PLAN.precision)
             q = for_groups(load_rows(tokens, row, PLAN.rows, dims, ends, side, PLAN).to(TYPE), PLAN)
@@ -159,10 +162,11 @@ def both_products(
 
 
 @triton.jit
-def seen_logits(products, row, frame, column, ends, scale, PLAN: tl.constexpr):
+def seen_logits(products, k_units, row, frame, column, ends, scale, PLAN: tl.constexpr):
     """Scale both planes' products of half a tile; -inf where there is no key."""
-    of_columns = tl.where(seen_by_columns(row, frame, ends, PLAN)[None, None, :], products[0] * scale, NONE)
-    of_rows = tl.where(seen_by_rows(row, frame, column, ends, PLAN)[:, None, :], products[1] * scale, NONE)
+    of_columns, of_rows = in_units(products[0] * scale, k_units), in_units(products[1] * scale, k_units)
+    of_columns = tl.where(seen_by_columns(row, frame, ends, PLAN)[None, None, :], of_columns, NONE)
+    of_rows = tl.where(seen_by_rows(row, frame, column, ends, PLAN)[:, None, :], of_rows, NONE)
     return of_columns, of_rows
 
 
@@ -174,6 +178,7 @@ def take_half(
     queries,
     k,
     v,
+    units,
     row,
     frame,
     column,
@@ -187,10 +192,10 @@ def take_half(
 ):
     """Take half a tile into the softmaxes of its columns and of its rows."""
     products = both_products(q, queries, k, row, frame, column, ends, real, side, PLAN, TYPE)
-    values = load_half(v, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN).to(TYPE)
-    of_columns, of_rows = seen_logits(products, row, frame, column, ends, scale, PLAN)
-    column_state = take(column_state, of_columns, values, PLAN)
-    return column_state, take(row_state, of_rows, by_rows(values, PLAN), PLAN)
+    values = load_half(v, row, frame, column, part + tl.arange(0, PLAN.part), ends, PLAN, TYPE)
+    of_columns, of_rows = seen_logits(products, units[0], row, frame, column, ends, scale, PLAN)
+    column_state = take(column_state, of_columns, values, units[1], PLAN)
+    return column_state, take(row_state, of_rows, by_rows(values, PLAN), units[1], PLAN)
 
 
 @triton.jit
@@ -198,6 +203,7 @@ def attend_unit(
     q,  # tokens of this unit: (pointer, strides of (token, dim))
     k,  # keys: (pointer, strides of (row, frame, column, dim))
     v,
+    exponents,  # of the slots; None where keys and values are no codes
     out,  # tokens; takes the row plane's result
     lse,  # [2, N], or None
     pads,  # pointers to (key, value) of padded tokens, [D] each, or None
@@ -228,13 +234,16 @@ def attend_unit(
     row, frame = rows_done[0], frames_seen[0]
     for _ in tl.range(0, tiles, num_stages=PLAN.stages):
         groups = for_groups(load_rows(q, row, PLAN.rows, dims, ends, side, PLAN).to(TYPE), PLAN)
+        units = (None, None)
+        if exponents is not None:
+            units = units_of_keys(exponents, frame, ends, PLAN)
         queries = q_left, groups
         left, row_state = take_half(
-            left, row_state, q, queries, k, v, row, frame, 0, part, ends, real, side, scale, PLAN, TYPE
+            left, row_state, q, queries, k, v, units, row, frame, 0, part, ends, real, side, scale, PLAN, TYPE
         )
         queries = q_right, groups
         right, row_state = take_half(
-            right, row_state, q, queries, k, v, row, frame, HALF, part, ends, real, side, scale, PLAN, TYPE
+            right, row_state, q, queries, k, v, units, row, frame, HALF, part, ends, real, side, scale, PLAN, TYPE
         )
         row_ends = frame + PLAN.frames >= frames_seen[1]
         if row_ends:

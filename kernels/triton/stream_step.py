@@ -1,6 +1,7 @@
 """stream_step_: append and attend in one launch; the new keys and values go into the memory on the way.
 
-Only where one program computes all dims of a result (PLAN.part is PLAN.width): two programs must not both append.
+Only where one program computes all dims of a result (PLAN.part is PLAN.width): two programs must not both append. And
+not for fp8, where an append must know all of a frame first.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .memory_append import append_plan, store_frame
+from .memory_append import append_plan, store_cursor, store_frame
 from .planes import attend_unit, finish, store_columns
 from .ring import held_frames
 from .tiles import HALF
 from .units import (
+    cursor_of,
     frames_of,
     merge_parts,
     pads_of,
@@ -28,7 +30,7 @@ from .units import (
 @triton.jit
 def held_after(cursor, unit, after, valid, exists, sizes):
     """Frames in a unit's memory once this frame is in it; a frame that is ignored leaves what was there."""
-    count = tl.where(valid, after, tl.load(cursor + 2 * unit))
+    count = tl.where(valid, after, tl.load(cursor_of(cursor, unit, sizes)))
     return tl.where(exists, held_frames(count, sizes[3]), 0).to(tl.int32)
 
 
@@ -71,13 +73,17 @@ def stream_step_kernel(
             store_frame(v_tokens, v_frames, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
     tl.debug_barrier()  # the frame was stored by other threads than will read it; and everybody has read the cursor
     unit_out = tokens_of(out, batch_window, head)
+    unit_pads = None
+    if pads is not None:
+        unit_pads = pads_of(pads, head, PLAN)
     left, right = attend_unit(
         tokens_of(q, batch_window, head),
         k_frames,
         v_frames,
+        None,
         unit_out,
         None,
-        pads_of(pads, head, PLAN),
+        unit_pads,
         (0, held),
         mine,
         real_size,
@@ -96,8 +102,7 @@ def stream_step_kernel(
         _, _, after, now, valid = append_plan(cursor, step, unit, stream, exists, sizes, EVICT)
         tl.debug_barrier()  # the row plane's results were stored by other threads; and everybody has read the cursor
         if valid:
-            tl.store(cursor + 2 * unit, after)
-            tl.store(cursor + 2 * unit + 1, now)
+            store_cursor(cursor_of(cursor, unit, sizes), after, now)
         result, result_lse = finish(left)
         store_columns(result, result_lse, 0, unit_out, None, None, held, real_size, PLAN.side, 0, PLAN)
         result, result_lse = finish(right)
@@ -129,5 +134,4 @@ def stream_step_merge_kernel(
     store_columns(result, result_lse, HALF, unit_out, None, None, held, real_size, PLAN.side, 0, PLAN)
     tl.debug_barrier()  # everybody has read the cursor
     if valid:
-        tl.store(cursor + 2 * unit, after)
-        tl.store(cursor + 2 * unit + 1, now)
+        store_cursor(cursor_of(cursor, unit, sizes), after, now)

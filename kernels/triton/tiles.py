@@ -8,6 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .fp8 import load_units, numbers_of
+
 LANES = tl.constexpr(16)
 HALF = tl.constexpr(8)
 
@@ -83,7 +85,7 @@ def load_columns(tokens, column, dims, ends, side, PLAN: tl.constexpr):
 
 
 @triton.jit
-def load_half(keys, row, frame, column, dims, ends, PLAN: tl.constexpr):
+def load_half(keys, row, frame, column, dims, ends, PLAN: tl.constexpr, TYPE: tl.constexpr):
     """Load half a tile of keys or values, [HALF, K, dims]; zero beyond the ends of (rows, columns, frames)."""
     base, strides = keys
     lines = tl.arange(0, LANES)
@@ -95,7 +97,23 @@ def load_half(keys, row, frame, column, dims, ends, PLAN: tl.constexpr):
     offsets = ((columns + column) * near(strides[2], PLAN))[:, None] + offsets[None, :]
     there = (columns + column < ends[1])[:, None] & seen_by_columns(row, frame, ends, PLAN)[None, :]
     pointers = first + (offsets[:, :, None] + (dims * near(strides[3], PLAN))[None, None, :])
-    return tl.load(pointers, mask=with_dims(there, dims, PLAN), other=0.0)
+    return numbers_of(tl.load(pointers, mask=with_dims(there, dims, PLAN), other=0), TYPE)
+
+
+@triton.jit
+def units_of_keys(exponents, frame, ends, PLAN: tl.constexpr):
+    """What the codes of a tile's K and V count, [K] each, in whichever plane."""
+    frames = frame + tl.arange(0, LANES) % PLAN.frames
+    return load_units(exponents, frames, frames < ends[2])
+
+
+@triton.jit
+def in_units(x, units):
+    """Numbers [*, queries, keys] times what the codes of these keys count; units are None where there are no codes."""
+    if units is None:
+        return x
+    else:
+        return x * units[None, None, :]
 
 
 @triton.jit

@@ -23,7 +23,7 @@ def unit_of(index, streams, sizes):
 
     Nobody can check ids that lie on the GPU: a stream that does not exist is read as empty and never written.
     """
-    stream_count, windows, heads, _ = sizes
+    stream_count, windows, heads = sizes[0], sizes[1], sizes[2]
     head = index % heads
     batch_window = (index // heads).to(tl.int64)
     window = batch_window % windows
@@ -36,9 +36,21 @@ def unit_of(index, streams, sizes):
 
 
 @triton.jit
+def cursor_of(cursor, unit, sizes):
+    """Pointer to a unit's cursor: frames appended, step of the last append, and of fp8 its slots' exponents."""
+    return cursor + unit * sizes[4]
+
+
+@triton.jit
+def exponents_of(cursor, unit, sizes):
+    """Pointer to the exponents of a unit's slots."""
+    return cursor_of(cursor, unit, sizes) + 2
+
+
+@triton.jit
 def held_of(cursor, unit, exists, sizes):
     """Frames in a unit's memory."""
-    return tl.where(exists, held_frames(tl.load(cursor + 2 * unit), sizes[3]), 0).to(tl.int32)
+    return tl.where(exists, held_frames(tl.load(cursor_of(cursor, unit, sizes)), sizes[3]), 0).to(tl.int32)
 
 
 @triton.jit
@@ -53,10 +65,7 @@ def real_of(real, window, PLAN: tl.constexpr):
 @triton.jit
 def pads_of(pads, head, PLAN: tl.constexpr):
     """Pointers to the key and the value of a head's padded tokens."""
-    if pads is None:
-        return None
-    else:
-        return pads[0] + head * PLAN.dim, pads[1] + head * PLAN.dim
+    return pads[0] + head * PLAN.dim, pads[1] + head * PLAN.dim
 
 
 @triton.jit

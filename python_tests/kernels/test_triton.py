@@ -20,20 +20,14 @@ from svm_ext import backend, ops, use_backend
 from svm_ext.ops import _check, _reference_nms, _triton_launch, reference
 from triton_cases import DEVICE, FP16, INTERPRETED, SCALE, check_attend, placed, there
 
-NO_GPU = "NO GPU: the Triton kernels were run through their interpreter only"
-pytestmark = [
-    pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason=NO_GPU),
-    *([] if INTERPRETED else [pytest.mark.gpu]),
-]
-on_a_gpu = pytest.mark.skipif(INTERPRETED, reason=NO_GPU)
+pytestmark = triton_cases.MARKS
+on_a_gpu = pytest.mark.skipif(INTERPRETED, reason=triton_cases.NO_GPU)
 TYPES = [(FP32, FP32), (FP16, FP16), (BF16, BF16), (FP32, BF16), (BF16, FP32)]
 
 
 @pytest.fixture(autouse=True)
 def triton_back_end():
-    if not svm_ext.info().backends["triton"].usable:
-        pytest.skip(f"TRITON BACK END NOT USABLE: {svm_ext.info().backends['triton'].reason}")
-    torch._dynamo.reset()
+    triton_cases.skip_unless_usable()
     with use_backend("triton"):
         yield
 

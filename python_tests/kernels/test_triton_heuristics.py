@@ -99,7 +99,8 @@ def test_faults_of_a_kernel():
     kernel = triton_report.Kernel("attend", "bf16 64 frame", "sm_90", 255, 48, 0, 133120, 5.0)
     assert kernel.fault == ""
     for changed, fault in (
-        ({"spilling_in_loops": 1}, "1 spilling instructions in loops"),
+        ({"spilling_in_loops": 5}, "5 spilling instructions in loops"),
+        ({"spilling_in_loops": 4}, ""),
         ({"spilling_in_loops": 90, "case": "bf16 64 few units"}, "90 spilling instructions in loops"),
         ({"spilling_in_loops": 90, "name": "memory_attend_backward_kernel"}, ""),
         ({"shared_bytes": 250_000}, "more shared memory than sm_90 has"),

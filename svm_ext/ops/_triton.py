@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _check, _pool
+from . import _check, _fp8, _pool
 from ._outputs import Results, empty_results, like_tokens
 from ._triton_launch import (
     LOG2E,
@@ -47,18 +47,25 @@ def memory_append_(
     if not units:
         return
     heuristics = kernels_of("heuristics")
-    launch = heuristics.append(size.side, size.dim, k_pool.element_size(), far=far_apart(k, v, k_pool))
+    coded = k_pool.dtype == _fp8.E4M3
+    launch = heuristics.append(
+        size.side, size.dim, (k if coded else k_pool).element_size(), far=far_apart(k, v, k_pool)
+    )
+    append = (
+        kernels_of("memory_append_fp8").memory_append_fp8_kernel
+        if coded
+        else kernels_of("memory_append").memory_append_kernel
+    )
     with torch.cuda.device_of(k_pool):
-        kernels_of("memory_append").memory_append_kernel[(units,)](
-            k_pool,
-            v_pool,
+        append[(units,)](
+            *map(_fp8.raw, (k_pool, v_pool)),
             cursor,
             placed(k),
             placed(v),
             step.contiguous(),
             flat(streams),
             flat(real),
-            sizes_of(size),
+            sizes_of(k_pool),
             ROWS=heuristics.APPEND_ROWS,
             EVICT=evict,
             PLAN=launch.plan,
@@ -87,12 +94,19 @@ def memory_attend(
         return results
     work = work_for(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=far_apart(q, k_pool))
     memory, splits = (cursor, flat(streams), flat(real)), room_for_splits(q, work)
-    written, sizes = (placed(out), column, lse, splits, sizes_of(size)), work.launch.splits
+    written, sizes = (placed(out), column, lse, splits, sizes_of(k_pool)), work.launch.splits
     kernels, programs = kernels_of("memory_attend"), work.units * work.launch.parts
     pads = pair(pad_k, pad_v)
     with torch.cuda.device_of(q):
         kernels.memory_attend_kernel[(programs * sizes,)](
-            placed(q), k_pool, v_pool, *memory, pads, *written, scale * LOG2E, SPLITS=sizes, **work.options
+            placed(q),
+            *map(_fp8.raw, (k_pool, v_pool)),
+            *memory,
+            pads,
+            *written,
+            scale * LOG2E,
+            SPLITS=sizes,
+            **work.options,
         )
         if splits:
             merge = kernels.memory_attend_merge_kernel[(2 * programs,)]
@@ -129,8 +143,7 @@ def memory_attend_backward(
         kernels_of("memory_attend").memory_attend_backward_kernel[(work.units * work.launch.parts,)](
             placed(dout),
             placed(q),
-            k_pool,
-            v_pool,
+            *map(_fp8.raw, (k_pool, v_pool)),
             cursor,
             flat(streams),
             flat(real),
@@ -139,7 +152,7 @@ def memory_attend_backward(
             with_strides_of(out, out_column),
             lse.contiguous(),
             placed(dq),
-            sizes_of(size),
+            sizes_of(k_pool),
             scale * LOG2E,
             **work.options,
         )
@@ -161,7 +174,7 @@ def stream_step_(
     scale: float,
     evict: int,
 ) -> Tensor:
-    """Append, then attend, in one launch; in two where several programs share a unit."""
+    """Append, then attend, in one launch; in two where programs share the dims of a unit, and for fp8."""
     _check.step(k_pool, v_pool, cursor, q, k, v, step, streams, real, pad_k, pad_v, evict)
     check_layout(k_pool)
     size = _pool.size_of(k_pool)
@@ -170,12 +183,13 @@ def stream_step_(
     if not out.numel():
         return out
     work = work_for(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=far_apart(q, k, v, k_pool))
-    if work.launch.parts > 1:  # two programs must not both append
+    # Two programs must not both append, and an append of fp8 must know all of a frame first.
+    if work.launch.parts > 1 or k_pool.dtype == _fp8.E4M3:
         memory_append_(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
         return memory_attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v, scale, False)[0]
     frame, memory = tuple(map(placed, (q, k, v))), (step.contiguous(), flat(streams), flat(real))
     splits, chosen = room_for_splits(q, work), {"EVICT": evict, "SPLITS": work.launch.splits}
-    written, kernels = (placed(out), splits, sizes_of(size)), kernels_of("stream_step")
+    written, kernels = (placed(out), splits, sizes_of(k_pool)), kernels_of("stream_step")
     rows, pads = kernels_of("heuristics").APPEND_ROWS, pair(pad_k, pad_v)
     with torch.cuda.device_of(q):
         kernels.stream_step_kernel[(work.units * work.launch.splits,)](

@@ -58,10 +58,13 @@ class Sizes(NamedTuple):
     windows: int
     heads: int
     frames: int
+    cursor: int  # numbers of a unit's cursor
 
 
-def sizes_of(size: _pool.PoolSize) -> Sizes:
-    return Sizes(size.streams, size.windows, size.heads, size.frames)
+def sizes_of(k_pool: Tensor) -> Sizes:
+    """Return the sizes of a pool."""
+    size = _pool.size_of(k_pool)
+    return Sizes(size.streams, size.windows, size.heads, size.frames, _pool.cursor_width(size.frames, k_pool.dtype))
 
 
 class Work(NamedTuple):
@@ -85,11 +88,9 @@ def triton_type(dtype: torch.dtype) -> Any:
 def check_taken(side: int, dim: int, **tensors: Tensor) -> None:
     """Check what only these kernels ask for."""
     for name, tensor in tensors.items():
-        if tensor.dtype not in TYPES:
-            other = 'make a bfloat16 pool, or call svm_ext.use_backend("reference")'
-            remedy = other if tensor.dtype == _fp8.E4M3 else "convert it"
+        if tensor.dtype not in TYPES and not (tensor.dtype == _fp8.E4M3 and name == "k_pool"):
             got = _check.name_of(tensor.dtype)
-            raise ValueError(f"{name}: expected float32, bfloat16 or float16 for Triton, got {got}; {remedy}")
+            raise ValueError(f"{name}: expected float32, bfloat16 or float16 for Triton, got {got}; convert it")
     limits = kernels_of("heuristics")
     if side > limits.MOST_SIDE or dim > limits.MOST_DIM:
         raise ValueError(
@@ -113,14 +114,23 @@ def far_apart(*tensors: Tensor) -> bool:
     )
 
 
-def work_for(side: int, frames: int, units: int, *tensors: Tensor, far: bool, backward: bool = False) -> Work:
-    """Plan an attention of `units` units over up to `frames` frames; types that differ meet in fp32.
+def product_type(q: Tensor, *others: Tensor) -> torch.dtype:
+    """Return the type in which queries and keys are multiplied: theirs, and fp32 where they differ.
 
-    So does bf16 in Triton's interpreter, which would multiply the numbers' bit patterns.
+    Codes of fp8 are exact in bf16, in which they meet queries of 16 bits. In Triton's interpreter fp32 takes the place
+    of bf16, of which it would multiply the bit patterns.
     """
-    q, types = tensors[0], {tensor.dtype for tensor in tensors}
-    same = len(types) == 1 and not (q.is_cpu and q.dtype == torch.bfloat16)
-    product = types.pop() if same else torch.float32
+    types = {tensor.dtype for tensor in (q, *others)}
+    if _fp8.E4M3 in types and q.dtype in (torch.bfloat16, torch.float16):
+        types = {torch.bfloat16}
+    product = types.pop() if len(types) == 1 else torch.float32
+    return torch.float32 if q.is_cpu and product == torch.bfloat16 else product
+
+
+def work_for(side: int, frames: int, units: int, *tensors: Tensor, far: bool, backward: bool = False) -> Work:
+    """Plan an attention of `units` units, q first, over up to `frames` frames."""
+    q = tensors[0]
+    product = product_type(*tensors)
     sizes = units, side, max(frames, 1), q.shape[-1], product.itemsize
     return Work(product, units, kernels_of("heuristics").attend(gpu_of(q.device), *sizes, backward=backward, far=far))
 
