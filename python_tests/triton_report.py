@@ -116,7 +116,7 @@ def named_gpu(target: str) -> Iterator[list[tuple[str, Any, float]]]:
 
 def _forget_compiled() -> None:
     """Empty the kernels' caches in this process: another target follows."""
-    for name in ("memory_append", "memory_attend", "stream_step", "clip_attend", "nms"):
+    for name in ("memory_append", "memory_attend", "stream_step", "clip_attend", "attend_any", "nms"):
         for function in vars(_triton_launch.kernels_of(name)).values():
             if hasattr(function, "device_caches"):
                 function.device_caches.clear()
@@ -173,10 +173,10 @@ def spills_in_loops(code: str) -> int:
 class Layer:
     """One layer's tensors as a model hands them over, with shapes only."""
 
-    def __init__(self, dtype: torch.dtype, dim: int, frames: int, units: int) -> None:
+    def __init__(self, dtype: torch.dtype, dim: int, frames: int, units: int, side: int = SIDE) -> None:
         windows = units // MODEL_HEADS
-        size = _pool.PoolSize(1, windows, MODEL_HEADS, SIDE, frames, dim)
-        self.frames = frames
+        size = _pool.PoolSize(1, windows, MODEL_HEADS, side, frames, dim)
+        self.frames, self.side = frames, side
         self.pools = *_pool.empty_pool(size, dtype, META, "tokens"), _pool.empty_cursor(size, META)
         self.q, self.k, self.v = self._projected(dtype, windows, dim)
         self.clip = self._projected(dtype, 1, 4, windows, dim)
@@ -187,20 +187,28 @@ class Layer:
     def _projected(self, dtype: torch.dtype, *sizes: int) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v as slices of one projection's output."""
         *front, dim = sizes
-        fused = torch.empty(*front, SIDE * SIDE, 3, MODEL_HEADS, dim, dtype=dtype, device=META)
+        fused = torch.empty(*front, self.side**2, 3, MODEL_HEADS, dim, dtype=dtype, device=META)
         return tuple(fused.unbind(-3)[i].transpose(-3, -2) for i in range(3))
 
     def run_frame(self) -> None:
         """What a live frame needs."""
-        settings = None, self.real, *self.pads, 0.125
-        _triton.memory_append_(*self.pools, self.k, self.v, self.step, None, self.real, 0)
-        _triton.memory_attend(self.q, *self.pools, *settings, False)
+        self.run_append_and_attend()
         self.run_step()
+
+    def run_append_and_attend(self) -> None:
+        """What a step is where it takes two launches."""
+        _triton.memory_append_(*self.pools, self.k, self.v, self.step, None, self.real, 0)
+        _triton.memory_attend(self.q, *self.pools, None, self.real, *self.pads, 0.125, False)
 
     def run_step(self) -> None:
         """Both in one launch."""
         settings = None, self.real, *self.pads, 0.125
         _triton.stream_step_(*self.pools, self.q, self.k, self.v, self.step, *settings, 0)
+
+    def run_all(self) -> None:
+        """What a live frame and a training step need where a step takes two launches."""
+        self.run_append_and_attend()
+        self.run_training()
 
     def run_training(self) -> None:
         """What a training step needs, frame by frame and as a clip."""
@@ -223,11 +231,13 @@ MODEL = [  # what one model in bf16 compiles: live, in training, and its boxes
     ("bf16 64 training", lambda: Layer(BF16, 64, MODEL_FRAMES, 336).run_training()),
     ("nms", run_nms),
 ]
-OTHERS = [  # the other classes of the heuristics: few units, few frames, wide heads, fp32
+OTHERS = [  # the other classes of the heuristics: few units, few frames, wide heads, fp32; large windows, wider heads
     ("bf16 64 few units", lambda: Layer(BF16, 64, MODEL_FRAMES, 12).run_step()),
     ("bf16 64 few frames", lambda: Layer(BF16, 64, 4, 336).run_step()),
     ("fp16 128", lambda: Layer(FP16, 128, MODEL_FRAMES, 336).run_step()),
     ("fp32 64", lambda: Layer(FP32, 64, MODEL_FRAMES, 336).run_training()),
+    ("bf16 64 side 20", lambda: Layer(BF16, 64, MODEL_FRAMES, 336, side=20).run_all()),
+    ("bf16 256", lambda: Layer(BF16, 256, MODEL_FRAMES, 336).run_all()),
 ]
 
 

@@ -72,6 +72,12 @@ class Work(NamedTuple):
     launch: Launch
 
     @property
+    def by_lines(self) -> bool:
+        """Whether window or head are too large for the kernels that attend both planes in one pass."""
+        plan = self.launch.plan
+        return not kernels_of("heuristics").one_pass(plan.side, plan.dim)
+
+    @property
     def options(self) -> dict[str, Any]:
         """What the kernel is compiled for."""
         return {"PLAN": self.launch.plan, "TYPE": triton_type(self.type), "num_warps": self.launch.num_warps}
@@ -82,7 +88,7 @@ def triton_type(dtype: torch.dtype) -> Any:
     return {"fp32": language.float32, "bf16": language.bfloat16, "fp16": language.float16}[TYPES[dtype]]
 
 
-def check_taken(side: int, dim: int, **tensors: Tensor) -> None:
+def check_taken(dim: int, **tensors: Tensor) -> None:
     """Check what only these kernels ask for."""
     for name, tensor in tensors.items():
         if tensor.dtype not in TYPES:
@@ -90,12 +96,9 @@ def check_taken(side: int, dim: int, **tensors: Tensor) -> None:
             remedy = other if tensor.dtype == _fp8.E4M3 else "convert it"
             got = _check.name_of(tensor.dtype)
             raise ValueError(f"{name}: expected float32, bfloat16 or float16 for Triton, got {got}; {remedy}")
-    limits = kernels_of("heuristics")
-    if side > limits.MOST_SIDE or dim > limits.MOST_DIM:
-        raise ValueError(
-            f"q: expected windows of at most {limits.MOST_SIDE} x {limits.MOST_SIDE} tokens and head dims up to"
-            f" {limits.MOST_DIM} for Triton, got {side} x {side} and {dim}; the other back ends take them"
-        )
+    most = kernels_of("heuristics").MOST_DIM
+    if dim > most:
+        raise ValueError(f"q: expected a head dim of at most {most} for Triton, got {dim}; use more heads")
 
 
 def check_layout(k_pool: Tensor) -> None:
@@ -121,8 +124,11 @@ def work_for(side: int, frames: int, units: int, *tensors: Tensor, far: bool, ba
     q, types = tensors[0], {tensor.dtype for tensor in tensors}
     same = len(types) == 1 and not (q.is_cpu and q.dtype == torch.bfloat16)
     product = types.pop() if same else torch.float32
-    sizes = units, side, max(frames, 1), q.shape[-1], product.itemsize
-    return Work(product, units, kernels_of("heuristics").attend(gpu_of(q.device), *sizes, backward=backward, far=far))
+    gpu, dim, choose = gpu_of(q.device), q.shape[-1], kernels_of("heuristics")
+    if not choose.one_pass(side, dim):
+        return Work(product, units, choose.attend_any(gpu, side, dim, product.itemsize))
+    sizes = units, side, max(frames, 1), dim, product.itemsize
+    return Work(product, units, choose.attend(gpu, *sizes, backward=backward, far=far))
 
 
 def placed(tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
