@@ -139,17 +139,25 @@ def attend(
 
 
 def attend_any(gpu: Gpu, side: int, dim: int, element_size: int) -> Launch:
-    """Choose for an attention of any window and of heads of up to 512 dims.
+    """Choose for an attention of a window of any side, and of heads of up to 512 dims.
 
-    Queries: a block of 32, which is a whole line of most windows, and of 16 where a line is no longer.
+    Queries: 32, so that most lines are one block and their keys are read once; 16, the least that a tensor core takes,
+    where no line is longer than that.
+
+    Parts: sums of 4096 numbers are 32 registers a thread of four warps; in fp32, where an operand fills three times
+    the registers, half of that.
+
+    Chunks: heads of up to 128 dims are multiplied at once, and their queries stay on the chip, 32 registers of them.
+    Wider ones come in chunks of 64, and those of fp32 numbers of 32, whose queries come from the cache for every tile.
+
+    Stages: two tiles of 32 keys and values of up to 128 dims under way are 32 kB, which every GPU has; in fp32, one.
     """
-    width = padded_dim(dim)
-    queries = 16 if side <= 16 else 32
-    part = min(width, 256 if element_size == 2 else 64)
-    chunk = min(width, 64 if element_size == 2 else 32)
-    how = precision(gpu, element_size)
-    splits = side * -(-side // queries)
-    return Launch(LinePlan(side, dim, width, part, queries, 32, 1, chunk, how), splits, 4)
+    width, queries = padded_dim(dim), 16 if side <= 16 else 32
+    part = min(width, (4096 if element_size == 2 else 2048) // queries)
+    chunk = min(width, 32) if element_size == 4 else width if width <= 128 else 64
+    under_way = 2 if element_size == 2 else 1
+    plan = LinePlan(side, dim, width, part, queries, 32, under_way, chunk, precision(gpu, element_size))
+    return Launch(plan, side * -(-side // queries), 4)
 
 
 def append(side: int, dim: int, element_size: int, *, far: bool = False) -> Launch:
