@@ -37,10 +37,7 @@ def queries_of(block, real, PLANE: tl.constexpr, PLAN: tl.constexpr):
     """The queries of a block, [Q] each: (their tokens, which are in the window, which of them in the picture)."""
     line, first = block
     places = first + tl.arange(0, PLAN.queries)
-    if PLANE == COLUMN:
-        tokens = places * PLAN.side + line
-    else:
-        tokens = line * PLAN.side + places
+    tokens = places * PLAN.side + line if PLANE == COLUMN else line * PLAN.side + places
     return tokens, places < PLAN.side, (places < real[PLANE]) & (line < real[1 - PLANE])
 
 
@@ -237,10 +234,9 @@ def store_line(
     dims = part + tl.arange(0, PLAN.part)
     if lse is not None:
         tl.store(lse + PLANE * PLAN.side * PLAN.side + queries[0], result_lse * LN2, mask=queries[1])
-    if PLANE == COLUMN:
-        if out_column is not None:
-            rounded = result.to(out_column[0].dtype.element_ty)
-            tl.store(places_of(out_column, queries, dims), rounded, mask=with_dims(queries[1], dims, PLAN))
+    if PLANE == COLUMN and out_column is not None:
+        rounded = result.to(out_column[0].dtype.element_ty)
+        tl.store(places_of(out_column, queries, dims), rounded, mask=with_dims(queries[1], dims, PLAN))
     add_line(result, out, block, real, part, PLANE, PLAN)
 
 
