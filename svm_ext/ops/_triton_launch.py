@@ -74,8 +74,7 @@ class Work(NamedTuple):
     @property
     def by_lines(self) -> bool:
         """Whether window or head are too large for the kernels that attend both planes in one pass."""
-        plan = self.launch.plan
-        return not kernels_of("heuristics").one_pass(plan.side, plan.dim)
+        return isinstance(self.launch.plan, kernels_of("heuristics").LinePlan)
 
     @property
     def options(self) -> dict[str, Any]:
