@@ -36,6 +36,7 @@ TARGETS = {  # name -> (kind, generation, threads of a warp, processors, bytes o
 }
 META = torch.device("meta")
 MODEL_FRAMES, MODEL_HEADS, SIDE = 32, 12, 14
+MODULES = "memory_append", "memory_append_fp8", "memory_attend", "stream_step", "clip_attend", "attend_any", "nms"
 FEW = 4  # instructions, of about a thousand in a loop
 
 
@@ -117,7 +118,7 @@ def named_gpu(target: str) -> Iterator[list[tuple[str, Any, float]]]:
 
 def _forget_compiled() -> None:
     """Empty the kernels' caches in this process: another target follows."""
-    for name in ("memory_append", "memory_append_fp8", "memory_attend", "stream_step", "clip_attend", "nms"):
+    for name in MODULES:
         for function in vars(_triton_launch.kernels_of(name)).values():
             if hasattr(function, "device_caches"):
                 function.device_caches.clear()
@@ -181,12 +182,13 @@ class Layer:
         frames: int,
         units: int,
         *,
+        side: int = SIDE,
         pool: torch.dtype | None = None,
         bare: bool = False,
     ) -> None:
         windows = units // MODEL_HEADS
-        size = _pool.PoolSize(1, windows, MODEL_HEADS, SIDE, frames, dim)
-        self.frames = frames
+        size = _pool.PoolSize(1, windows, MODEL_HEADS, side, frames, dim)
+        self.frames, self.side = frames, side
         pool = pool or dtype
         self.pools = *_pool.empty_pool(size, pool, META, "tokens"), _pool.empty_cursor(size, META, pool)
         self.q, self.k, self.v = self._projected(dtype, windows, dim)
@@ -198,20 +200,28 @@ class Layer:
     def _projected(self, dtype: torch.dtype, *sizes: int) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v as slices of one projection's output."""
         *front, dim = sizes
-        fused = torch.empty(*front, SIDE * SIDE, 3, MODEL_HEADS, dim, dtype=dtype, device=META)
+        fused = torch.empty(*front, self.side**2, 3, MODEL_HEADS, dim, dtype=dtype, device=META)
         return tuple(fused.unbind(-3)[i].transpose(-3, -2) for i in range(3))
 
     def run_frame(self) -> None:
         """What a live frame needs."""
-        settings = None, self.real, *self.pads, 0.125
-        _triton.memory_append_(*self.pools, self.k, self.v, self.step, None, self.real, 0)
-        _triton.memory_attend(self.q, *self.pools, *settings, False)
+        self.run_append_and_attend()
         self.run_step()
+
+    def run_append_and_attend(self) -> None:
+        """What a step is where it takes two launches."""
+        _triton.memory_append_(*self.pools, self.k, self.v, self.step, None, self.real, 0)
+        _triton.memory_attend(self.q, *self.pools, None, self.real, *self.pads, 0.125, False)
 
     def run_step(self) -> None:
         """Both in one launch."""
         settings = None, self.real, *self.pads, 0.125
         _triton.stream_step_(*self.pools, self.q, self.k, self.v, self.step, *settings, 0)
+
+    def run_all(self) -> None:
+        """What a live frame and a training step need where a step takes two launches."""
+        self.run_append_and_attend()
+        self.run_training()
 
     def run_gradient(self) -> None:
         """A frame's queries and their gradient."""
@@ -238,16 +248,20 @@ MODEL = [  # what one model in bf16 compiles: live, in training, and its boxes
     ("bf16 64 training", lambda: Layer(BF16, 64, MODEL_FRAMES, 336).run_training()),
     ("nms", run_nms),
 ]
-OTHERS = [  # the other classes of the heuristics: few units, few frames, wide heads, fp32; and pools of fp8
+OTHERS = [  # the other classes of the heuristics: few units, few frames, wide heads, fp32; and other sizes and pools
     ("bf16 64 few units", lambda: Layer(BF16, 64, MODEL_FRAMES, 12).run_step()),
     ("bf16 64 few frames", lambda: Layer(BF16, 64, 4, 336).run_step()),
     ("fp16 128", lambda: Layer(FP16, 128, MODEL_FRAMES, 336).run_step()),
     ("fp32 64", lambda: Layer(FP32, 64, MODEL_FRAMES, 336).run_training()),
+    ("bf16 64 side 20", lambda: Layer(BF16, 64, MODEL_FRAMES, 336, side=20).run_all()),
+    ("bf16 256", lambda: Layer(BF16, 256, MODEL_FRAMES, 336).run_all()),
+    ("bf16 256 bare", lambda: Layer(BF16, 256, MODEL_FRAMES, 336, bare=True).run_all()),
     ("bf16 64 bare", lambda: Layer(BF16, 64, MODEL_FRAMES, 336, bare=True).run_frame()),
     ("bf16 64 bare", lambda: Layer(BF16, 64, MODEL_FRAMES, 336, bare=True).run_training()),
-    ("bf16 64 fp8 pool", lambda: Layer(BF16, 64, MODEL_FRAMES, 336, pool=FP8).run_frame()),
+    ("bf16 64 fp8 pool", lambda: Layer(BF16, 64, MODEL_FRAMES, 336, pool=FP8).run_append_and_attend()),
     ("bf16 64 fp8 pool", lambda: Layer(BF16, 64, MODEL_FRAMES, 336, pool=FP8).run_gradient()),
-    ("bf16 128 fp8 pool", lambda: Layer(BF16, 128, MODEL_FRAMES, 12, pool=FP8).run_frame()),
+    ("bf16 128 fp8 pool", lambda: Layer(BF16, 128, MODEL_FRAMES, 12, pool=FP8).run_append_and_attend()),
+    ("bf16 256 fp8 pool", lambda: Layer(BF16, 256, MODEL_FRAMES, 336, pool=FP8).run_append_and_attend()),
 ]
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 KEYS = 16  # of one column in a tile
-MOST_SIDE = 16  # of a window: 14 columns take 16 lanes
-MOST_DIM = 128
+MOST_SIDE = 16  # of a window that is attended in one pass: 14 columns take 16 lanes
+MOST_TILED_DIM = 128  # of a head that is attended in one pass
+MOST_DIM = 512
 APPEND_ROWS = 4  # of a frame that a program stores at a time: one or two pieces of 16 bytes of K and of V a thread
 
 
@@ -39,12 +40,26 @@ class Plan(NamedTuple):
     far: bool  # whether offsets within one unit need 64 bits
 
 
+class LinePlan(NamedTuple):
+    """What a kernel that goes through a window line by line is compiled for."""
+
+    side: int  # of a window
+    dim: int  # of a head
+    width: int  # of a head, padded to a power of two
+    part: int  # of it that one program computes of the results
+    queries: int  # of a line that one program does
+    keys: int  # of a line in a tile
+    stages: int  # tiles under way
+    chunk: int  # dims of queries and keys that are multiplied at a time; with all of them, queries stay on the chip
+    precision: str  # of products of fp32 numbers
+
+
 @dataclass(frozen=True)
 class Launch:
     """How an attention kernel is launched."""
 
-    plan: Plan
-    splits: int  # programs that share one unit, each with its own rows
+    plan: Plan | LinePlan
+    splits: int  # programs that share one unit, each with its own rows or lines
     num_warps: int
 
     @property
@@ -64,6 +79,16 @@ def shared_memory(gpu: Gpu) -> int:
         return 64 << 10
     large = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}  # the others have 99 kB, Turing 64
     return (large.get(gpu.generation, 99) if gpu.generation >= 80 else 64) << 10
+
+
+def one_pass(side: int, dim: int) -> bool:
+    """Whether one program holds a whole window's queries and attends both planes in one pass."""
+    return side <= MOST_SIDE and dim <= MOST_TILED_DIM
+
+
+def precision(gpu: Gpu, element_size: int) -> str:
+    """How fp32 numbers are multiplied: on tensor cores, in three products, where these know TF32."""
+    return "ieee" if element_size == 2 or gpu.kind != "cuda" or gpu.generation < 80 else "tf32x3"
 
 
 def stages(gpu: Gpu, width: int, part: int, element_size: int, backward: bool) -> int:
@@ -106,15 +131,38 @@ def attend(
     width = padded_dim(dim)
     part = min(width, 64 if element_size == 2 else 32)
     rows = KEYS // tile
-    precision = "ieee" if element_size == 2 or gpu.kind != "cuda" or gpu.generation < 80 else "tf32x3"
     splits = min(-(-side // rows), max(1, gpu.processors // max(units * width // part, 1)))
     under_way = stages(gpu, width, part, element_size, backward)
     chunk = width if element_size == 2 else min(width, 16)
-    return Launch(Plan(side, dim, width, part, rows, tile, under_way, chunk, precision, far), splits, 8)
+    how = precision(gpu, element_size)
+    return Launch(Plan(side, dim, width, part, rows, tile, under_way, chunk, how, far), splits, 8)
+
+
+def attend_any(gpu: Gpu, side: int, dim: int, element_size: int) -> Launch:
+    """Choose for an attention of a window of any side, and of heads of up to 512 dims.
+
+    Queries: 32, so that most lines are one block and their keys are read once; 16, the least that a tensor core takes,
+    where no line is longer than that.
+
+    Parts: sums of 4096 numbers are 32 registers a thread of four warps; in fp32, where an operand fills three times
+    the registers, half of that.
+
+    Chunks: heads of up to 128 dims are multiplied at once, and their queries stay on the chip, 32 registers of them.
+    Wider ones come in chunks of 64, and those of fp32 numbers of 32, whose queries come from the cache for every tile.
+
+    Stages: two tiles of 32 keys and values of up to 128 dims under way are 32 kB, which every GPU has; in fp32, one.
+    """
+    width, queries = padded_dim(dim), 16 if side <= 16 else 32
+    part = min(width, (4096 if element_size == 2 else 2048) // queries)
+    chunk = min(width, 32) if element_size == 4 else width if width <= 128 else 64
+    under_way = 2 if element_size == 2 else 1
+    plan = LinePlan(side, dim, width, part, queries, 32, under_way, chunk, precision(gpu, element_size))
+    return Launch(plan, side * -(-side // queries), 4)
 
 
 def append(side: int, dim: int, element_size: int, *, far: bool = False) -> Launch:
-    """Choose for an append: as many warps as a few rows of a frame keep busy."""
+    """Choose for an append: as many warps as a few rows of a frame keep busy, and fewer rows where heads are wide."""
     width = padded_dim(dim)
-    pieces = APPEND_ROWS * MOST_SIDE * width * element_size // 16
-    return Launch(Plan(side, dim, width, width, 1, KEYS, 1, width, "ieee", far), 1, max(1, min(8, pieces // 128)))
+    rows = max(1, min(APPEND_ROWS, APPEND_ROWS * MOST_TILED_DIM // width))
+    pieces = rows * MOST_SIDE * width * element_size // 16
+    return Launch(Plan(side, dim, width, width, rows, KEYS, 1, width, "ieee", far), 1, max(1, min(8, pieces // 128)))

@@ -35,6 +35,13 @@ def store_frame(tokens, frames, slot, merge_slot, row, ROWS: tl.constexpr, ends,
 
 
 @triton.jit
+def from_column(lines, column, OF: tl.constexpr):
+    """Tokens or frames (pointer, strides, of which one is a column's) from a column on."""
+    base, strides = lines
+    return base + column * wide(strides[OF]), strides
+
+
+@triton.jit
 def append_plan(cursor, step, unit, stream, exists, sizes, EVICT: tl.constexpr):
     """Return (slot, merge slot, cursor after, step, whether anything is to be stored) of a unit.
 
@@ -77,8 +84,12 @@ def memory_append_kernel(
         real_size = real_of(real, window, PLAN)
         k_tokens, v_tokens = tokens_of(k, batch_window, head), tokens_of(v, batch_window, head)
         k_frames, v_frames = frames_of(k_pool, unit, sizes, PLAN), frames_of(v_pool, unit, sizes, PLAN)
-        for row in range(0, real_size[0], ROWS):
-            store_frame(k_tokens, k_frames, slot, merge_slot, row, ROWS, real_size, PLAN.side, PLAN)
-            store_frame(v_tokens, v_frames, slot, merge_slot, row, ROWS, real_size, PLAN.side, PLAN)
+        for column in range(0, PLAN.side, LANES):
+            ends = real_size[0], real_size[1] - column
+            k_from, k_to = from_column(k_tokens, column, 0), from_column(k_frames, column, 2)
+            v_from, v_to = from_column(v_tokens, column, 0), from_column(v_frames, column, 2)
+            for row in range(0, real_size[0], ROWS):
+                store_frame(k_from, k_to, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
+                store_frame(v_from, v_to, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
         tl.debug_barrier()  # everybody has read the cursor
         store_cursor(cursor_of(cursor, unit, sizes), after, now)

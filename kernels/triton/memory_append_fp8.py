@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from .fp8 import bits_of_magnitude, codes_of, exponent_for, load_units, numbers_of
-from .memory_append import append_plan, place_in, store_cursor
+from .memory_append import append_plan, from_column, place_in, store_cursor
 from .tiles import LANES, load_rows, rows_there, with_dims
 from .units import cursor_of, exponents_of, frames_of, real_of, tokens_of, unit_of
 
@@ -28,12 +28,14 @@ def exponents_for(tokens, frames, slots, units, ROWS: tl.constexpr, ends, side, 
     dims = tl.arange(0, PLAN.width)
     most = tl.full((ROWS, LANES, PLAN.width), 0, tl.int32)
     most_merged = tl.full((ROWS, LANES, PLAN.width), 0, tl.int32)
-    for row in range(0, ends[0], ROWS):
-        most = tl.maximum(most, bits_of_magnitude(load_rows(tokens, row, ROWS, dims, ends, side, PLAN)))
-        if slots[1] >= 0:
-            there = with_dims(rows_there(row, ROWS, ends), dims, PLAN)
-            merged = merged_rows(frames, slots, units, row, ROWS, dims, there)
-            most_merged = tl.maximum(most_merged, bits_of_magnitude(merged))
+    for column in range(0, side, LANES):
+        new, held, left = from_column(tokens, column, 0), from_column(frames, column, 2), (ends[0], ends[1] - column)
+        for row in range(0, ends[0], ROWS):
+            most = tl.maximum(most, bits_of_magnitude(load_rows(new, row, ROWS, dims, left, side, PLAN)))
+            if slots[1] >= 0:
+                there = with_dims(rows_there(row, ROWS, left), dims, PLAN)
+                merged = merged_rows(held, slots, units, row, ROWS, dims, there)
+                most_merged = tl.maximum(most_merged, bits_of_magnitude(merged))
     return exponent_for(tl.max(most)), exponent_for(tl.max(most_merged))
 
 
@@ -42,13 +44,15 @@ def store_codes(tokens, frames, slots, units, ROWS: tl.constexpr, ends, side, PL
     """Write a frame to its slot, whose old contents first go halfway into the next, if any; return the exponents."""
     exponents = exponents_for(tokens, frames, slots, units, ROWS, ends, side, PLAN)
     dims = tl.arange(0, PLAN.width)
-    for row in range(0, ends[0], ROWS):
-        there = with_dims(rows_there(row, ROWS, ends), dims, PLAN)
-        if slots[1] >= 0:
-            merged = merged_rows(frames, slots, units, row, ROWS, dims, there)
-            tl.store(place_in(frames, slots[1], row, ROWS, dims), codes_of(merged, exponents[1]), mask=there)
-        new = codes_of(load_rows(tokens, row, ROWS, dims, ends, side, PLAN), exponents[0])
-        tl.store(place_in(frames, slots[0], row, ROWS, dims), new, mask=there)
+    for column in range(0, side, LANES):
+        new, held, left = from_column(tokens, column, 0), from_column(frames, column, 2), (ends[0], ends[1] - column)
+        for row in range(0, ends[0], ROWS):
+            there = with_dims(rows_there(row, ROWS, left), dims, PLAN)
+            if slots[1] >= 0:
+                merged = merged_rows(held, slots, units, row, ROWS, dims, there)
+                tl.store(place_in(held, slots[1], row, ROWS, dims), codes_of(merged, exponents[1]), mask=there)
+            codes = codes_of(load_rows(new, row, ROWS, dims, left, side, PLAN), exponents[0])
+            tl.store(place_in(held, slots[0], row, ROWS, dims), codes, mask=there)
     return exponents
 
 

@@ -341,11 +341,10 @@ def test_chosen_where_there_is_no_compiled_cuda(monkeypatch):
     ("change", "message"),
     [
         ({"dtype": FP64}, "q: expected float32, bfloat16 or float16 for Triton, got float64; convert it"),
-        ({"side": 17}, "q: expected windows of at most 16 x 16 tokens and head dims up to 128 for Triton, got 17 x 17"),
-        ({"dim": 136}, "q: expected windows of at most 16 x 16 tokens and head dims up to 128 for Triton, got 3 x 3"),
+        ({"dim": 520}, "q: expected a head dim of at most 512 for Triton, got 520; use more heads"),
         ({"layout": "columns"}, r"k_pool: expected the GPU's layout \[S, W, H, n, T, n, D\] for Triton, got shape"),
     ],
-    ids=["fp64", "side", "dim", "layout"],
+    ids=["fp64", "dim", "layout"],
 )
 def test_what_the_kernels_do_not_take_is_told_in_one_line(change, message):
     dtype, layout = change.pop("dtype", FP32), change.pop("layout", "tokens")

@@ -90,6 +90,36 @@ def test_an_append_keeps_its_warps_busy(dim):
     assert launch.num_warps in (1, 2, 4, 8)
 
 
+def test_wide_heads_are_appended_in_fewer_rows():
+    rows = {dim: heuristics.append(14, dim, 2).plan.rows for dim in (5, 128, 136, 256, 512)}
+    assert rows == {5: 4, 128: 4, 136: 2, 256: 2, 512: 1}
+
+
+def test_one_pass_takes_small_windows_and_heads():
+    assert heuristics.one_pass(16, 128)
+    assert not heuristics.one_pass(17, 16)
+    assert not heuristics.one_pass(3, 129)
+
+
+@pytest.mark.parametrize(("side", "blocks"), [(3, 1), (16, 1), (17, 1), (32, 1), (33, 2), (100, 4)])
+def test_lines_are_dealt_to_programs_in_blocks(side, blocks):
+    launch = heuristics.attend_any(H100, side, 64, 2)
+    assert launch.splits == side * blocks
+    assert launch.plan.queries * blocks >= side
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("side", [14, 20])
+@pytest.mark.parametrize("dim", [1, 24, 64, 128, 136, 256, 512])
+def test_the_sums_of_a_block_fit_into_registers(dim, side, size):
+    launch = heuristics.attend_any(H100, side, dim, size)
+    plan = launch.plan
+    assert launch.parts * plan.part == plan.width >= dim
+    assert plan.width % plan.chunk == 0
+    assert plan.queries * plan.part <= 8192 // size
+    assert plan.queries * plan.chunk <= 8192 // size  # those that stay on the chip
+
+
 def test_spills_count_in_loops_only():
     assert triton_report.spills_in_loops(LOOP) == 1
     assert triton_report.spills_in_loops(LOOP.replace("LDL R2", "LDS R2")) == 0

@@ -9,13 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _check, _fp8, _pool
+from . import _check, _fp8, _pool, _triton_any
 from ._outputs import Results, empty_results, like_tokens
 from ._triton_launch import (
     LOG2E,
     Work,
     check_layout,
     check_taken,
+    codes_or_numbers,
     far_apart,
     flat,
     kernels_of,
@@ -42,23 +43,20 @@ def memory_append_(
     """Store one frame's K and V."""
     size = _check.append(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
     check_layout(k_pool)
-    check_taken(size.side, size.dim, k=k, k_pool=k_pool)
+    check_taken(size.dim, k=k, k_pool=k_pool)
     units = k.shape[0] * size.heads
     if not units:
         return
-    heuristics = kernels_of("heuristics")
     coded = k_pool.dtype == _fp8.E4M3
-    launch = heuristics.append(
-        size.side, size.dim, (k if coded else k_pool).element_size(), far=far_apart(k, v, k_pool)
-    )
-    append = (
-        kernels_of("memory_append_fp8").memory_append_fp8_kernel
-        if coded
-        else kernels_of("memory_append").memory_append_kernel
-    )
+    held, far = (k if coded else k_pool).element_size(), far_apart(k, v, k_pool)  # a thread holds numbers, not codes
+    launch = kernels_of("heuristics").append(size.side, size.dim, held, far=far)
+    if coded:
+        kernel = kernels_of("memory_append_fp8").memory_append_fp8_kernel
+    else:
+        kernel = kernels_of("memory_append").memory_append_kernel
     with torch.cuda.device_of(k_pool):
-        append[(units,)](
-            *map(_fp8.raw, (k_pool, v_pool)),
+        kernel[(units,)](
+            *codes_or_numbers(k_pool, v_pool),
             cursor,
             placed(k),
             placed(v),
@@ -66,7 +64,7 @@ def memory_append_(
             flat(streams),
             flat(real),
             sizes_of(k_pool),
-            ROWS=heuristics.APPEND_ROWS,
+            ROWS=launch.plan.rows,
             EVICT=evict,
             PLAN=launch.plan,
             num_warps=launch.num_warps,
@@ -88,25 +86,23 @@ def memory_attend(
     """Attend the memory in both planes."""
     size = _check.attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v)
     check_layout(k_pool)
-    check_taken(size.side, size.dim, q=q, k_pool=k_pool)
+    check_taken(size.dim, q=q, k_pool=k_pool)
     out, column, lse = results = empty_results(q, for_backward)
     if not out.numel():
         return results
     work = work_for(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=far_apart(q, k_pool))
-    memory, splits = (cursor, flat(streams), flat(real)), room_for_splits(q, work)
-    written, sizes = (placed(out), column, lse, splits, sizes_of(k_pool)), work.launch.splits
+    pools, memory = codes_or_numbers(k_pool, v_pool), (cursor, flat(streams), flat(real))
+    pads, written = pair(pad_k, pad_v), (placed(out), column, lse)
+    if work.by_lines:
+        given = placed(q), *pools, *memory, pads, *written, sizes_of(k_pool), scale * LOG2E
+        _triton_any.launch("memory_attend_any_kernel", q, work, *given)
+        return results
+    splits, sizes = room_for_splits(q, work), work.launch.splits
+    written = *written, splits, sizes_of(k_pool)
     kernels, programs = kernels_of("memory_attend"), work.units * work.launch.parts
-    pads = pair(pad_k, pad_v)
     with torch.cuda.device_of(q):
         kernels.memory_attend_kernel[(programs * sizes,)](
-            placed(q),
-            *map(_fp8.raw, (k_pool, v_pool)),
-            *memory,
-            pads,
-            *written,
-            scale * LOG2E,
-            SPLITS=sizes,
-            **work.options,
+            placed(q), *pools, *memory, pads, *written, scale * LOG2E, SPLITS=sizes, **work.options
         )
         if splits:
             merge = kernels.memory_attend_merge_kernel[(2 * programs,)]
@@ -133,28 +129,21 @@ def memory_attend_backward(
     size = _check.attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v)
     _check.results(q, dout, out, out_column, lse)
     check_layout(k_pool)
-    check_taken(size.side, size.dim, q=q, k_pool=k_pool)
+    check_taken(size.dim, q=q, k_pool=k_pool)
     dq = like_tokens(q)
     if not dq.numel():
         return dq
     far = far_apart(dout, q, k_pool, out)
     work = work_for(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=far, backward=True)
+    memory = *codes_or_numbers(k_pool, v_pool), cursor, flat(streams), flat(real), pair(pad_k, pad_v)
+    forward = placed(out), with_strides_of(out, out_column), lse.contiguous()
+    given = placed(dout), placed(q), *memory, *forward, placed(dq), sizes_of(k_pool), scale * LOG2E
+    if work.by_lines:
+        _triton_any.launch("memory_attend_any_backward_kernel", q, work, *given)
+        return dq
     with torch.cuda.device_of(q):
         kernels_of("memory_attend").memory_attend_backward_kernel[(work.units * work.launch.parts,)](
-            placed(dout),
-            placed(q),
-            *map(_fp8.raw, (k_pool, v_pool)),
-            cursor,
-            flat(streams),
-            flat(real),
-            pair(pad_k, pad_v),
-            placed(out),
-            with_strides_of(out, out_column),
-            lse.contiguous(),
-            placed(dq),
-            sizes_of(k_pool),
-            scale * LOG2E,
-            **work.options,
+            *given, **work.options
         )
     return dq
 
@@ -178,13 +167,13 @@ def stream_step_(
     _check.step(k_pool, v_pool, cursor, q, k, v, step, streams, real, pad_k, pad_v, evict)
     check_layout(k_pool)
     size = _pool.size_of(k_pool)
-    check_taken(size.side, size.dim, q=q, k_pool=k_pool)
+    check_taken(size.dim, q=q, k_pool=k_pool)
     out = like_tokens(q)
     if not out.numel():
         return out
     work = work_for(size.side, size.frames, q.shape[0] * size.heads, q, k_pool, far=far_apart(q, k, v, k_pool))
     # Two programs must not both append, and an append of fp8 must know all of a frame first.
-    if work.launch.parts > 1 or k_pool.dtype == _fp8.E4M3:
+    if work.by_lines or work.launch.parts > 1 or k_pool.dtype == _fp8.E4M3:
         memory_append_(k_pool, v_pool, cursor, k, v, step, streams, real, evict)
         return memory_attend(q, k_pool, v_pool, cursor, streams, real, pad_k, pad_v, scale, False)[0]
     frame, memory = tuple(map(placed, (q, k, v))), (step.contiguous(), flat(streams), flat(real))
@@ -207,7 +196,7 @@ def _clip_work(
     """Plan a clip's attention; return also the sizes as its kernels want them."""
     batch, length, windows, heads, tokens, dim = q.shape
     side = round(tokens**0.5)
-    check_taken(side, dim, q=q)
+    check_taken(dim, q=q)
     units, far = batch * length * windows * heads, far_apart(q, k, *others)
     work = work_for(side, min(length, memory_frames), units, q, k, far=far, backward=backward)
     return work, (batch, windows, heads, length)
@@ -232,9 +221,13 @@ def clip_attend(
     if not out.numel():
         return results
     clip, settings = tuple(map(placed, (q, k, v))), (sizes, scale * LOG2E, min(memory_frames, q.shape[1]))
+    given = *clip, flat(real), pair(pad_k, pad_v), placed(out), column, lse, *settings
+    if work.by_lines:
+        _triton_any.launch("clip_attend_any_kernel", q, work, *given, EVICT=evict)
+        return results
     with torch.cuda.device_of(q):
         kernels_of("clip_attend").clip_attend_kernel[(work.units * work.launch.parts,)](
-            *clip, flat(real), pair(pad_k, pad_v), placed(out), column, lse, *settings, EVICT=evict, **work.options
+            *given, EVICT=evict, **work.options
         )
     return results
 
@@ -263,8 +256,12 @@ def clip_attend_backward(
         return dq
     forward = placed(out), with_strides_of(out, out_column), lse.contiguous()
     clip, settings = tuple(map(placed, (dout, q, k, v))), (sizes, scale * LOG2E, min(memory_frames, q.shape[1]))
+    given = *clip, flat(real), pair(pad_k, pad_v), *forward, placed(dq), *settings
+    if work.by_lines:
+        _triton_any.launch("clip_attend_any_backward_kernel", q, work, *given, EVICT=evict)
+        return dq
     with torch.cuda.device_of(q):
         kernels_of("clip_attend").clip_attend_backward_kernel[(work.units * work.launch.parts,)](
-            *clip, flat(real), pair(pad_k, pad_v), *forward, placed(dq), *settings, EVICT=evict, **work.options
+            *given, EVICT=evict, **work.options
         )
     return dq

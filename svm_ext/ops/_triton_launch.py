@@ -67,12 +67,22 @@ def sizes_of(k_pool: Tensor) -> Sizes:
     return Sizes(size.streams, size.windows, size.heads, size.frames, _pool.cursor_width(size.frames, k_pool.dtype))
 
 
+def codes_or_numbers(*pools: Tensor) -> tuple[Tensor, ...]:
+    """Return pools as the kernels read them: codes of fp8 are bytes."""
+    return tuple(map(_fp8.raw, pools))
+
+
 class Work(NamedTuple):
     """How an attention is launched: the type of its products, its units, and what the heuristics chose."""
 
     type: torch.dtype
     units: int
     launch: Launch
+
+    @property
+    def by_lines(self) -> bool:
+        """Whether window or head are too large for the kernels that attend both planes in one pass."""
+        return isinstance(self.launch.plan, kernels_of("heuristics").LinePlan)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,18 +95,15 @@ def triton_type(dtype: torch.dtype) -> Any:
     return {"fp32": language.float32, "bf16": language.bfloat16, "fp16": language.float16}[TYPES[dtype]]
 
 
-def check_taken(side: int, dim: int, **tensors: Tensor) -> None:
+def check_taken(dim: int, **tensors: Tensor) -> None:
     """Check what only these kernels ask for."""
     for name, tensor in tensors.items():
         if tensor.dtype not in TYPES and not (tensor.dtype == _fp8.E4M3 and name == "k_pool"):
             got = _check.name_of(tensor.dtype)
             raise ValueError(f"{name}: expected float32, bfloat16 or float16 for Triton, got {got}; convert it")
-    limits = kernels_of("heuristics")
-    if side > limits.MOST_SIDE or dim > limits.MOST_DIM:
-        raise ValueError(
-            f"q: expected windows of at most {limits.MOST_SIDE} x {limits.MOST_SIDE} tokens and head dims up to"
-            f" {limits.MOST_DIM} for Triton, got {side} x {side} and {dim}; the other back ends take them"
-        )
+    most = kernels_of("heuristics").MOST_DIM
+    if dim > most:
+        raise ValueError(f"q: expected a head dim of at most {most} for Triton, got {dim}; use more heads")
 
 
 def check_layout(k_pool: Tensor) -> None:
@@ -129,10 +136,12 @@ def product_type(q: Tensor, *others: Tensor) -> torch.dtype:
 
 def work_for(side: int, frames: int, units: int, *tensors: Tensor, far: bool, backward: bool = False) -> Work:
     """Plan an attention of `units` units, q first, over up to `frames` frames."""
-    q = tensors[0]
-    product = product_type(*tensors)
-    sizes = units, side, max(frames, 1), q.shape[-1], product.itemsize
-    return Work(product, units, kernels_of("heuristics").attend(gpu_of(q.device), *sizes, backward=backward, far=far))
+    q, product = tensors[0], product_type(*tensors)
+    gpu, dim, choose = gpu_of(q.device), q.shape[-1], kernels_of("heuristics")
+    if not choose.one_pass(side, dim):
+        return Work(product, units, choose.attend_any(gpu, side, dim, product.itemsize))
+    sizes = units, side, max(frames, 1), dim, product.itemsize
+    return Work(product, units, choose.attend(gpu, *sizes, backward=backward, far=far))
 
 
 def placed(tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
