@@ -273,7 +273,7 @@ def test_attend_of_codes(dtype, line_by_line):
 
 
 @pytest.mark.parametrize(("side", "dim"), [(17, 16), (3, 136)], ids=str)
-def test_steps_over_codes(side, dim):
+def test_codes_of_large_windows_and_wide_heads(side, dim):
     size = helpers.size(streams=1, windows=1, heads=1, side=side, frames=2, dim=dim)
     case = append_cases.Case(size=size, frame_type=FP16, pool_type=FP8, evict="merge", real=((side, side - 1),))
     append_cases.check(torch.ops.svm_ext_triton.memory_append_, case, DEVICE)
