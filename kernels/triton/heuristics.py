@@ -112,6 +112,7 @@ def attend(
     element_size: int,
     *,
     backward: bool = False,
+    coded: bool = False,
     far: bool = False,
 ) -> Launch:
     """Choose for an attention over up to `frames` frames; `element_size` is that of the products' type.
@@ -123,7 +124,8 @@ def attend(
     what is wider is shared among programs, which all need the whole keys.
 
     Chunks: in fp32 every number takes part in three products and fills three times the registers, so that queries and
-    keys of 16 dims at a time is all there is room for; they come from the cache again for every tile.
+    keys of 16 dims at a time is all there is room for; they come from the cache again for every tile. So do those of
+    over 64 dims where keys are codes of fp8, which take registers while they become numbers.
 
     Warps: eight, one for each column of half a tile: what a warp needs, it has itself.
     """
@@ -133,7 +135,7 @@ def attend(
     rows = KEYS // tile
     splits = min(-(-side // rows), max(1, gpu.processors // max(units * width // part, 1)))
     under_way = stages(gpu, width, part, element_size, backward)
-    chunk = width if element_size == 2 else min(width, 16)
+    chunk = min(width, 64 if coded else 128) if element_size == 2 else min(width, 16)
     how = precision(gpu, element_size)
     return Launch(Plan(side, dim, width, part, rows, tile, under_way, chunk, how, far), splits, 8)
 

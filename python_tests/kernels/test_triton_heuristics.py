@@ -72,6 +72,7 @@ def test_wide_numbers_are_multiplied_in_chunks():
 
     assert [chunk(dim, 4) for dim in (5, 16, 24, 64, 128)] == [16] * 5
     assert [chunk(dim, 2, backward=True) for dim in (5, 64, 128)] == [16, 64, 128]
+    assert [chunk(dim, 2, coded=True) for dim in (5, 64, 128)] == [16, 64, 64]
 
 
 def test_fp32_stays_fp32():

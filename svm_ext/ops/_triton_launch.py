@@ -140,8 +140,8 @@ def work_for(side: int, frames: int, units: int, *tensors: Tensor, far: bool, ba
     gpu, dim, choose = gpu_of(q.device), q.shape[-1], kernels_of("heuristics")
     if not choose.one_pass(side, dim):
         return Work(product, units, choose.attend_any(gpu, side, dim, product.itemsize))
-    sizes = units, side, max(frames, 1), dim, product.itemsize
-    return Work(product, units, choose.attend(gpu, *sizes, backward=backward, far=far))
+    sizes, coded = (units, side, max(frames, 1), dim, product.itemsize), any(x.dtype == _fp8.E4M3 for x in tensors)
+    return Work(product, units, choose.attend(gpu, *sizes, backward=backward, coded=coded, far=far))
 
 
 def placed(tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
