@@ -33,26 +33,21 @@ def block_of(split, PLAN: tl.constexpr):
 
 
 @triton.jit
-def end_of(line, real, PLANE: tl.constexpr):
-    """How much of a line is in the picture."""
-    return tl.where(line < real[1 - PLANE], real[PLANE], 0)
-
-
-@triton.jit
 def queries_of(block, real, PLANE: tl.constexpr, PLAN: tl.constexpr):
     """The queries of a block, [Q] each: (their tokens, which are in the window, which of them in the picture)."""
     line, first = block
     places = first + tl.arange(0, PLAN.queries)
     tokens = places * PLAN.side + line if PLANE == COLUMN else line * PLAN.side + places
-    return tokens, places < PLAN.side, places < end_of(line, real, PLANE)
+    lines = line + tl.zeros_like(places)  # a scalar would make a mask that Triton's interpreter does not take
+    return tokens, places < PLAN.side, (places < real[PLANE]) & (lines < real[1 - PLANE])
 
 
 @triton.jit
 def keys_in(block, seen, real, PLANE: tl.constexpr):
     """How many keys there are for a block; none where its queries lie beyond the picture."""
     line, first = block
-    end = end_of(line, real, PLANE)
-    return tl.where(first < end, tl.maximum(seen[1] - seen[0], 0) * end, 0)
+    in_picture = (first < real[PLANE]) & (line < real[1 - PLANE])
+    return tl.where(in_picture, tl.maximum(seen[1] - seen[0], 0) * real[PLANE], 0)
 
 
 @triton.jit
