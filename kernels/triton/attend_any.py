@@ -37,11 +37,8 @@ def memory_attend_any_kernel(
     index, split, part = share_of(tl.program_id(0), SPLITS, PLAN)
     batch_window, window, head, _, unit, exists = unit_of(index, streams, sizes)
     block, real_size = block_of(split, PLAN), real_of(real, window, PLAN)
-    unit_exponents, unit_pads = None, None
-    if k_pool.dtype.element_ty == tl.uint8:
-        unit_exponents = exponents_of(cursor, unit, sizes)
-    if pads is not None:
-        unit_pads = pads_of(pads, head, PLAN)
+    unit_exponents = exponents_of(cursor, unit, sizes) if k_pool.dtype.element_ty == tl.uint8 else None
+    unit_pads = pads_of(pads, head, PLAN) if pads is not None else None
     result, result_lse = attend_line(
         tokens_of(q, batch_window, head),
         frames_of(k_pool, unit, sizes, PLAN),
@@ -57,11 +54,8 @@ def memory_attend_any_kernel(
         PLAN,
         TYPE,
     )
-    unit_column, unit_lse = None, None
-    if out_column is not None:
-        unit_column = tokens_of((out_column, out[1]), batch_window, head)
-    if lse is not None:
-        unit_lse = lse_of(lse, batch_window, head, sizes, PLAN)
+    unit_column = tokens_of((out_column, out[1]), batch_window, head) if out_column is not None else None
+    unit_lse = lse_of(lse, batch_window, head, sizes, PLAN) if lse is not None else None
     unit_out = tokens_of(out, batch_window, head)
     store_line(result, result_lse, unit_out, unit_column, unit_lse, block, real_size, part, PLANE, PLAN)
 
@@ -90,11 +84,8 @@ def memory_attend_any_backward_kernel(
     """One program writes one plane's share of dq for a block of a line's queries, or some dims of it."""
     index, split, part = share_of(tl.program_id(0), SPLITS, PLAN)
     batch_window, window, head, _, unit, exists = unit_of(index, streams, sizes)
-    unit_exponents, unit_pads = None, None
-    if k_pool.dtype.element_ty == tl.uint8:
-        unit_exponents = exponents_of(cursor, unit, sizes)
-    if pads is not None:
-        unit_pads = pads_of(pads, head, PLAN)
+    unit_exponents = exponents_of(cursor, unit, sizes) if k_pool.dtype.element_ty == tl.uint8 else None
+    unit_pads = pads_of(pads, head, PLAN) if pads is not None else None
     store_line_gradient(
         tokens_of(q, batch_window, head),
         tokens_of(dout, batch_window, head),
@@ -140,9 +131,7 @@ def clip_attend_any_kernel(
     index, split, part = share_of(tl.program_id(0), SPLITS, PLAN)
     place = place_of(index, sizes)
     block, real_size = block_of(split, PLAN), real_of(real, place[2], PLAN)
-    unit_pads = None
-    if pads is not None:
-        unit_pads = pads_of(pads, place[3], PLAN)
+    unit_pads = pads_of(pads, place[3], PLAN) if pads is not None else None
     result, result_lse = attend_line(
         tokens_of_clip(q, place),
         frames_of_clip(k, place, PLAN.side),
@@ -158,11 +147,8 @@ def clip_attend_any_kernel(
         PLAN,
         TYPE,
     )
-    unit_column, unit_lse = None, None
-    if out_column is not None:
-        unit_column = tokens_of_clip((out_column, out[1]), place)
-    if lse is not None:
-        unit_lse = lse_of_clip(lse, place, sizes, PLAN)
+    unit_column = tokens_of_clip((out_column, out[1]), place) if out_column is not None else None
+    unit_lse = lse_of_clip(lse, place, sizes, PLAN) if lse is not None else None
     unit_out = tokens_of_clip(out, place)
     store_line(result, result_lse, unit_out, unit_column, unit_lse, block, real_size, part, PLANE, PLAN)
 
@@ -191,9 +177,7 @@ def clip_attend_any_backward_kernel(
     """One program writes one plane's share of dq of one frame for a block of a line's queries, or some dims of it."""
     index, split, part = share_of(tl.program_id(0), SPLITS, PLAN)
     place = place_of(index, sizes)
-    unit_pads = None
-    if pads is not None:
-        unit_pads = pads_of(pads, place[3], PLAN)
+    unit_pads = pads_of(pads, place[3], PLAN) if pads is not None else None
     store_line_gradient(
         tokens_of_clip(q, place),
         tokens_of_clip(dout, place),

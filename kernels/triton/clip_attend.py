@@ -83,12 +83,8 @@ def clip_attend_kernel(
     real_size = real_of(real, place[2], PLAN)
     seen = seen_by(place[1], memory_frames, EVICT)
     unit_out = tokens_of_clip(out, place)
-    unit_lse = None
-    if lse is not None:
-        unit_lse = lse_of_clip(lse, place, sizes, PLAN)
-    unit_pads = None
-    if pads is not None:
-        unit_pads = pads_of(pads, place[3], PLAN)
+    unit_lse = lse_of_clip(lse, place, sizes, PLAN) if lse is not None else None
+    unit_pads = pads_of(pads, place[3], PLAN) if pads is not None else None
     left, right = attend_unit(
         tokens_of_clip(q, place),
         frames_of_clip(k, place, side),
@@ -107,9 +103,7 @@ def clip_attend_kernel(
         PLAN,
         TYPE,
     )
-    unit_column = None
-    if out_column is not None:
-        unit_column = tokens_of_clip((out_column, out[1]), place)[0]
+    unit_column = tokens_of_clip((out_column, out[1]), place)[0] if out_column is not None else None
     frames = seen[1] - seen[0]
     tl.debug_barrier()  # the row plane's results were stored by other threads
     result, column_lse = finish(left)
@@ -141,9 +135,7 @@ def clip_attend_backward_kernel(
     index, _, part = share_of(tl.program_id(0), 1, PLAN)
     place = place_of(index, sizes)
     side: tl.constexpr = PLAN.side
-    unit_pads = None
-    if pads is not None:
-        unit_pads = pads_of(pads, place[3], PLAN)
+    unit_pads = pads_of(pads, place[3], PLAN) if pads is not None else None
     store_gradient(
         tokens_of_clip(q, place),
         tokens_of_clip(dout, place),

@@ -53,14 +53,9 @@ def memory_attend_kernel(
     held = held_of(cursor, unit, exists, sizes)
     real_size = real_of(real, window, PLAN)
     unit_out = tokens_of(out, batch_window, head)
-    unit_lse = None
-    if lse is not None:
-        unit_lse = lse_of(lse, batch_window, head, sizes, PLAN)
-    unit_exponents, unit_pads = None, None
-    if k_pool.dtype.element_ty == tl.uint8:
-        unit_exponents = exponents_of(cursor, unit, sizes)
-    if pads is not None:
-        unit_pads = pads_of(pads, head, PLAN)
+    unit_lse = lse_of(lse, batch_window, head, sizes, PLAN) if lse is not None else None
+    unit_exponents = exponents_of(cursor, unit, sizes) if k_pool.dtype.element_ty == tl.uint8 else None
+    unit_pads = pads_of(pads, head, PLAN) if pads is not None else None
     left, right = attend_unit(
         tokens_of(q, batch_window, head),
         frames_of(k_pool, unit, sizes, PLAN),
@@ -83,9 +78,7 @@ def memory_attend_kernel(
         store_part(splits, index, split, left, 0, part, SPLITS, PLAN)
         store_part(splits, index, split, right, HALF, part, SPLITS, PLAN)
     else:
-        unit_column = None
-        if out_column is not None:
-            unit_column = tokens_of((out_column, out[1]), batch_window, head)[0]
+        unit_column = tokens_of((out_column, out[1]), batch_window, head)[0] if out_column is not None else None
         tl.debug_barrier()  # the row plane's results were stored by other threads
         result, column_lse = finish(left)
         store_columns(result, column_lse, 0, unit_out, unit_column, unit_lse, held, real_size, PLAN.side, part, PLAN)
@@ -112,12 +105,8 @@ def memory_attend_merge_kernel(
     held = held_of(cursor, unit, exists, sizes)
     result, column_lse = merge_parts(splits, index, half * HALF, part, SPLITS, PLAN)
     unit_out = tokens_of(out, batch_window, head)
-    unit_column = None
-    if out_column is not None:
-        unit_column = tokens_of((out_column, out[1]), batch_window, head)[0]
-    unit_lse = None
-    if lse is not None:
-        unit_lse = lse_of(lse, batch_window, head, sizes, PLAN)
+    unit_column = tokens_of((out_column, out[1]), batch_window, head)[0] if out_column is not None else None
+    unit_lse = lse_of(lse, batch_window, head, sizes, PLAN) if lse is not None else None
     real_size = real_of(real, window, PLAN)
     store_columns(
         result, column_lse, half * HALF, unit_out, unit_column, unit_lse, held, real_size, PLAN.side, part, PLAN
@@ -146,11 +135,8 @@ def memory_attend_backward_kernel(
     """One program writes dq of one unit, or some dims of it."""
     index, _, part = share_of(tl.program_id(0), 1, PLAN)
     batch_window, window, head, _, unit, exists = unit_of(index, streams, sizes)
-    unit_exponents, unit_pads = None, None
-    if k_pool.dtype.element_ty == tl.uint8:
-        unit_exponents = exponents_of(cursor, unit, sizes)
-    if pads is not None:
-        unit_pads = pads_of(pads, head, PLAN)
+    unit_exponents = exponents_of(cursor, unit, sizes) if k_pool.dtype.element_ty == tl.uint8 else None
+    unit_pads = pads_of(pads, head, PLAN) if pads is not None else None
     store_gradient(
         tokens_of(q, batch_window, head),
         tokens_of(dout, batch_window, head),

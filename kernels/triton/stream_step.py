@@ -73,9 +73,7 @@ def stream_step_kernel(
             store_frame(v_tokens, v_frames, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
     tl.debug_barrier()  # the frame was stored by other threads than will read it; and everybody has read the cursor
     unit_out = tokens_of(out, batch_window, head)
-    unit_pads = None
-    if pads is not None:
-        unit_pads = pads_of(pads, head, PLAN)
+    unit_pads = pads_of(pads, head, PLAN) if pads is not None else None
     left, right = attend_unit(
         tokens_of(q, batch_window, head),
         k_frames,
