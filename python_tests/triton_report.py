@@ -36,7 +36,7 @@ TARGETS = {  # name -> (kind, generation, threads of a warp, processors, bytes o
 }
 META = torch.device("meta")
 MODEL_FRAMES, MODEL_HEADS, SIDE = 32, 12, 14
-MODULES = "memory_append", "memory_append_fp8", "memory_attend", "stream_step", "clip_attend", "attend_any", "nms"
+MODULES = "memory_append", "memory_attend", "stream_step", "clip_attend", "attend_any", "nms"
 FEW = 4  # instructions, of about a thousand in a loop
 
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .memory_append_fp8 import append_codes
 from .ring import plan_append
-from .tiles import LANES, load_rows, rows_there, wide, with_dims
-from .units import cursor_of, frames_of, real_of, tokens_of, unit_of
-
-
-@triton.jit
-def place_in(frames, slot, row, ROWS: tl.constexpr, dims):
-    """Pointers [ROWS, C, D] to some rows of one slot of a unit."""
-    base, strides = frames
-    lines = (tl.arange(0, ROWS) * strides[0])[:, None] + (tl.arange(0, LANES) * strides[2])[None, :]
-    return base + (row * strides[0] + slot * wide(strides[1])) + (lines[:, :, None] + dims[None, None, :])
+from .tiles import LANES, from_column, load_rows, place_in, rows_there, with_dims
+from .units import cursor_of, exponents_of, frames_of, real_of, tokens_of, unit_of
 
 
 @triton.jit
@@ -32,13 +25,6 @@ def store_frame(tokens, frames, slot, merge_slot, row, ROWS: tl.constexpr, ends,
         # Averaged in fp32 and rounded once.
         tl.store(merged, ((oldest + next_oldest) * 0.5).to(frames[0].dtype.element_ty), mask=there)
     tl.store(newest, new.to(frames[0].dtype.element_ty), mask=there)
-
-
-@triton.jit
-def from_column(lines, column, OF: tl.constexpr):
-    """Tokens or frames (pointer, strides, of which one is a column's) from a column on."""
-    base, strides = lines
-    return base + column * wide(strides[OF]), strides
 
 
 @triton.jit
@@ -84,12 +70,18 @@ def memory_append_kernel(
         real_size = real_of(real, window, PLAN)
         k_tokens, v_tokens = tokens_of(k, batch_window, head), tokens_of(v, batch_window, head)
         k_frames, v_frames = frames_of(k_pool, unit, sizes, PLAN), frames_of(v_pool, unit, sizes, PLAN)
-        for column in range(0, PLAN.side, LANES):
-            ends = real_size[0], real_size[1] - column
-            k_from, k_to = from_column(k_tokens, column, 0), from_column(k_frames, column, 2)
-            v_from, v_to = from_column(v_tokens, column, 0), from_column(v_frames, column, 2)
-            for row in range(0, real_size[0], ROWS):
-                store_frame(k_from, k_to, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
-                store_frame(v_from, v_to, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
+        if k_pool.dtype.element_ty == tl.uint8:
+            exponents = exponents_of(cursor, unit, sizes)
+            append_codes(
+                k_tokens, v_tokens, k_frames, v_frames, exponents, slot, merge_slot, ROWS, real_size, PLAN.side, PLAN
+            )
+        else:
+            for column in range(0, PLAN.side, LANES):
+                ends = real_size[0], real_size[1] - column
+                k_from, k_to = from_column(k_tokens, column, 0), from_column(k_frames, column, 2)
+                v_from, v_to = from_column(v_tokens, column, 0), from_column(v_frames, column, 2)
+                for row in range(0, real_size[0], ROWS):
+                    store_frame(k_from, k_to, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
+                    store_frame(v_from, v_to, slot, merge_slot, row, ROWS, ends, PLAN.side, PLAN)
         tl.debug_barrier()  # everybody has read the cursor
         store_cursor(cursor_of(cursor, unit, sizes), after, now)

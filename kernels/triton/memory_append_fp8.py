@@ -1,4 +1,4 @@
-"""memory_append_ for a pool of fp8: one frame's keys and values as codes, and the exponents that make them numbers.
+"""How memory_append_ stores to a pool of fp8: keys and values as codes, and the exponents that make them numbers.
 
 Twice through the frame, the second time out of the caches: an exponent needs all numbers, a code its exponent.
 """
@@ -9,9 +9,7 @@ import triton
 import triton.language as tl
 
 from .fp8 import bits_of_magnitude, codes_of, exponent_for, load_units, numbers_of
-from .memory_append import append_plan, from_column, place_in, store_cursor
-from .tiles import LANES, load_rows, rows_there, with_dims
-from .units import cursor_of, exponents_of, frames_of, real_of, tokens_of, unit_of
+from .tiles import LANES, from_column, load_rows, place_in, rows_there, with_dims
 
 
 @triton.jit
@@ -63,34 +61,26 @@ def store_exponents(exponents, slot, of_k, of_v):
 
 
 @triton.jit
-def memory_append_fp8_kernel(
-    k_pool,
-    v_pool,
-    cursor,
-    k,
-    v,
-    step,
-    streams,
-    real,
-    sizes,
+def append_codes(
+    k_tokens,
+    v_tokens,
+    k_frames,
+    v_frames,
+    exponents,
+    slot,
+    merge_slot,
     ROWS: tl.constexpr,
-    EVICT: tl.constexpr,
+    ends,
+    side,
     PLAN: tl.constexpr,
 ):
-    """One program appends one unit: it alone touches the unit's slots and cursor."""
-    batch_window, window, head, stream, unit, exists = unit_of(tl.program_id(0), streams, sizes)
-    slot, merge_slot, after, now, valid = append_plan(cursor, step, unit, stream, exists, sizes, EVICT)
-    if valid:
-        slots, exponents = (slot, merge_slot), exponents_of(cursor, unit, sizes)
-        of_oldest = load_units(exponents, slot, merge_slot >= 0)
-        of_next = load_units(exponents, merge_slot, merge_slot >= 0)
-        ends = real_of(real, window, PLAN)
-        k_tokens, v_tokens = tokens_of(k, batch_window, head), tokens_of(v, batch_window, head)
-        k_frames, v_frames = frames_of(k_pool, unit, sizes, PLAN), frames_of(v_pool, unit, sizes, PLAN)
-        of_k = store_codes(k_tokens, k_frames, slots, (of_oldest[0], of_next[0]), ROWS, ends, PLAN.side, PLAN)
-        of_v = store_codes(v_tokens, v_frames, slots, (of_oldest[1], of_next[1]), ROWS, ends, PLAN.side, PLAN)
-        tl.debug_barrier()  # everybody has read the cursor and the exponents
-        store_exponents(exponents, slot, of_k[0], of_v[0])
-        if merge_slot >= 0:
-            store_exponents(exponents, merge_slot, of_k[1], of_v[1])
-        store_cursor(cursor_of(cursor, unit, sizes), after, now)
+    """Write one unit's frame to its slot, after what a merge keeps of the slot's old contents; and the exponents."""
+    slots = slot, merge_slot
+    of_oldest = load_units(exponents, slot, merge_slot >= 0)
+    of_next = load_units(exponents, merge_slot, merge_slot >= 0)
+    of_k = store_codes(k_tokens, k_frames, slots, (of_oldest[0], of_next[0]), ROWS, ends, side, PLAN)
+    of_v = store_codes(v_tokens, v_frames, slots, (of_oldest[1], of_next[1]), ROWS, ends, side, PLAN)
+    tl.debug_barrier()  # everybody has read the exponents
+    store_exponents(exponents, slot, of_k[0], of_v[0])
+    if merge_slot >= 0:
+        store_exponents(exponents, merge_slot, of_k[1], of_v[1])

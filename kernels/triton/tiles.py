@@ -85,6 +85,21 @@ def load_columns(tokens, column, dims, ends, side, PLAN: tl.constexpr):
 
 
 @triton.jit
+def place_in(frames, slot, row, ROWS: tl.constexpr, dims):
+    """Pointers [ROWS, C, D] to some rows of one slot of a unit."""
+    base, strides = frames
+    lines = (tl.arange(0, ROWS) * strides[0])[:, None] + (tl.arange(0, LANES) * strides[2])[None, :]
+    return base + (row * strides[0] + slot * wide(strides[1])) + (lines[:, :, None] + dims[None, None, :])
+
+
+@triton.jit
+def from_column(lines, column, OF: tl.constexpr):
+    """Tokens or frames (pointer, strides, of which one is a column's) from a column on."""
+    base, strides = lines
+    return base + column * wide(strides[OF]), strides
+
+
+@triton.jit
 def load_half(keys, row, frame, column, dims, ends, PLAN: tl.constexpr, TYPE: tl.constexpr):
     """Load half a tile of keys or values, [HALF, K, dims]; zero beyond the ends of (rows, columns, frames)."""
     base, strides = keys

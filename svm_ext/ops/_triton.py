@@ -47,15 +47,11 @@ def memory_append_(
     units = k.shape[0] * size.heads
     if not units:
         return
-    coded = k_pool.dtype == _fp8.E4M3
-    held, far = (k if coded else k_pool).element_size(), far_apart(k, v, k_pool)  # a thread holds numbers, not codes
-    launch = kernels_of("heuristics").append(size.side, size.dim, held, far=far)
-    if coded:
-        kernel = kernels_of("memory_append_fp8").memory_append_fp8_kernel
-    else:
-        kernel = kernels_of("memory_append").memory_append_kernel
+    numbers = k if k_pool.dtype == _fp8.E4M3 else k_pool  # what a thread holds: never codes
+    far = far_apart(k, v, k_pool)
+    launch = kernels_of("heuristics").append(size.side, size.dim, numbers.element_size(), far=far)
     with torch.cuda.device_of(k_pool):
-        kernel[(units,)](
+        kernels_of("memory_append").memory_append_kernel[(units,)](
             *codes_or_numbers(k_pool, v_pool),
             cursor,
             placed(k),
