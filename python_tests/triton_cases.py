@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import pytest
@@ -15,7 +15,8 @@ import helpers
 import svm_ext
 from helpers import BF16, Memory
 from svm_ext import ops, use_backend
-from svm_ext.ops import _triton_launch
+from svm_ext.ops import _check, _triton_launch, reference
+from svm_ext.ops._pool import PoolSize
 
 FP16 = torch.float16
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -82,3 +83,57 @@ def check_attend(q, memory: Memory, *, dout=None, streams=None, real=None, pad=(
     truth, plain = (f(dout, q, memory, **options) for f in (helpers.oracle_gradient, helpers.plain_gradient))
     helpers.assert_close(dq.cpu(), truth, plain, "dq", allowed)
     return out.detach()
+
+
+def check_clip(
+    length: int, side: int, dim: int, dtype: torch.dtype, evict: str, memory_frames: int, real: list[list[int]]
+) -> None:
+    """Forward and gradient of a clip against the fp64 oracle."""
+    windows = len(real)
+    q, k, v, dout = (torch.randn(1, length, windows, side**2, 1, dim).to(dtype).transpose(3, 4) for _ in range(4))
+    real, pad = torch.tensor(real, dtype=torch.int32), (torch.randn(1, dim), torch.randn(1, dim))
+    settings, code = (SCALE, memory_frames), _check.EVICTIONS[evict]
+    leaf = q.to(DEVICE).detach().requires_grad_()
+    out = ops.clip_attend(leaf, *there(k, v, real, *pad), *settings, evict)
+    dq = torch.autograd.grad(out, leaf, dout.to(DEVICE))[0]
+    upcast = (*(x.double() for x in (q, k, v)), real, *(p.double() for p in pad))
+    truth = reference.clip_attend(*upcast, *settings, code, True)
+    plain = reference.clip_attend(q, k, v, real, *pad, *settings, code, True, dtype=dtype)
+    allowed = factor(dtype)
+    helpers.assert_close(out.detach().cpu(), truth[0], plain[0], factor=allowed)
+    truth = reference.clip_attend_backward(dout.double(), *upcast, *truth, *settings, code)
+    plain = reference.clip_attend_backward(dout, q, k, v, real, *pad, *plain, *settings, code, dtype=dtype)
+    helpers.assert_close(dq.cpu(), truth, plain, "dq", allowed)
+
+
+def check_steps(
+    size: PoolSize,
+    real: list[list[int]],
+    evict: str,
+    batches: list[list[int]],
+    twice: list[int],
+    count: int | None = None,
+) -> None:
+    """Streams in any order, unequal steps, a frame that comes twice, padding, the ring round and round.
+
+    `batches` are the streams of each step; the batch `twice` comes twice at the same step.
+    """
+    real, pad, code = torch.tensor(real, dtype=torch.int32), helpers.pads(size), _check.EVICTIONS[evict]
+    theirs = helpers.empty_memory(size, FP16, "tokens")
+    ours = placed(theirs.clone())
+    for ids in batches:
+        streams = torch.tensor(ids)
+        q, k, v = helpers.fused(size, FP16, len(ids))
+        for _ in range(1 + (ids == twice)):
+            with processors(count) if count else nullcontext():
+                now = there(ours.step, streams, real, *pad)
+                out = ops.stream_step_(*ours.pools, *there(q, k, v), *now, SCALE, evict)
+            expected = reference.stream_step_(*theirs.pools, q, k, v, theirs.step, streams, real, *pad, SCALE, code)
+        truth, _, _ = helpers.oracle_attend(q, theirs, streams=streams, real=real, pad=pad)
+        helpers.assert_close(out.cpu(), truth, expected, factor=4)
+        inside = helpers.inside(size, real)[None, :, None, :, None, :, None]  # [S, W, H, n, T, n, D]
+        for a, b in ((ours.k, theirs.k), (ours.v, theirs.v)):
+            helpers.assert_same(a.cpu().masked_fill(~inside, 0), b.masked_fill(~inside, 0))
+        helpers.assert_same(ours.cursor.cpu(), theirs.cursor)
+        for memory in (ours, theirs):
+            memory.step[streams.to(memory.step.device)] += 1 + (ids == [1])

@@ -17,7 +17,7 @@ import svm_ext
 import triton_cases
 from helpers import BF16, FP32, FP64, STRIDED
 from svm_ext import backend, ops, use_backend
-from svm_ext.ops import _check, _reference_nms, _triton_launch, reference
+from svm_ext.ops import _reference_nms, _triton_launch, reference
 from triton_cases import DEVICE, FP16, INTERPRETED, SCALE, check_attend, placed, there
 
 pytestmark = triton_cases.MARKS
@@ -209,48 +209,15 @@ def test_append_of_senseless_values_writes_nothing():
 @pytest.mark.parametrize("count", [1, 100])
 @pytest.mark.parametrize("evict", helpers.EVICTIONS)
 def test_step_equals_append_and_attend(evict, count, dim):
-    """Streams in any order, unequal steps, a frame that comes twice, padding, the ring round and round."""
     size = helpers.size(streams=3, windows=1, heads=1, side=3, frames=2, dim=dim)
-    real, pad = torch.tensor([[3, 2]], dtype=torch.int32), helpers.pads(size)
-    ours, theirs = (helpers.empty_memory(size, FP16, "tokens") for _ in range(2))
-    ours = placed(ours)
-    for ids in ([0, 1], [2, 0], [0], [0, 2], [1], [0, 1]):
-        streams = torch.tensor(ids)
-        q, k, v = helpers.fused(size, FP16, len(ids))
-        for _ in range(1 + (ids == [0, 2])):
-            with triton_cases.processors(count):
-                now = there(ours.step, streams, real, *pad)
-                out = ops.stream_step_(*ours.pools, *there(q, k, v), *now, SCALE, evict)
-            code = _check.EVICTIONS[evict]
-            settings = theirs.step, streams, real, *pad, SCALE, code
-            expected = reference.stream_step_(*theirs.pools, q, k, v, *settings)
-        truth, _, _ = helpers.oracle_attend(q, theirs, streams=streams, real=real, pad=pad)
-        helpers.assert_close(out.cpu(), truth, expected, factor=4)
-        inside = helpers.inside(size, real)[None, :, None, :, None, :, None]  # [S, W, H, n, T, n, D]
-        for a, b in ((ours.k, theirs.k), (ours.v, theirs.v)):
-            helpers.assert_same(a.cpu().masked_fill(~inside, 0), b.masked_fill(~inside, 0))
-        helpers.assert_same(ours.cursor.cpu(), theirs.cursor)
-        for memory in (ours, theirs):
-            memory.step[streams.to(memory.step.device)] += 1 + (ids == [1])
+    batches = [[0, 1], [2, 0], [0], [0, 2], [1], [0, 1]]
+    triton_cases.check_steps(size, [[3, 2]], evict, batches, [0, 2], count)
 
 
 @pytest.mark.parametrize(("evict", "memory_frames"), [("clear", 2), ("fifo", 1), ("fifo", 2), ("fifo", 9)])
 @pytest.mark.parametrize("dtype", [FP32, FP16, BF16], ids=str)
 def test_clip_equals_the_oracle(dtype, evict, memory_frames):
-    q, k, v, dout = (torch.randn(1, 3, 2, 9, 1, 24).to(dtype).transpose(3, 4) for _ in range(4))
-    real, pad = torch.tensor([[3, 3], [2, 1]], dtype=torch.int32), (torch.randn(1, 24), torch.randn(1, 24))
-    settings, code = (SCALE, memory_frames), _check.EVICTIONS[evict]
-    leaf = q.to(DEVICE).detach().requires_grad_()
-    out = ops.clip_attend(leaf, *there(k, v, real, *pad), *settings, evict)
-    dq = torch.autograd.grad(out, leaf, dout.to(DEVICE))[0]
-    wide = (*(x.double() for x in (q, k, v)), real, *(p.double() for p in pad))
-    truth = reference.clip_attend(*wide, *settings, code, True)
-    plain = reference.clip_attend(q, k, v, real, *pad, *settings, code, True, dtype=dtype)
-    allowed = triton_cases.factor(dtype)
-    helpers.assert_close(out.detach().cpu(), truth[0], plain[0], factor=allowed)
-    truth = reference.clip_attend_backward(dout.double(), *wide, *truth, *settings, code)
-    plain = reference.clip_attend_backward(dout, q, k, v, real, *pad, *plain, *settings, code, dtype=dtype)
-    helpers.assert_close(dq.cpu(), truth, plain, "dq", allowed)
+    triton_cases.check_clip(3, 3, 24, dtype, evict, memory_frames, [[3, 3], [2, 1]])
 
 
 def test_clip_with_wide_heads_and_frames_of_any_strides():

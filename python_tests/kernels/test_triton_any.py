@@ -13,7 +13,7 @@ import helpers
 import triton_cases
 from helpers import BF16, FP8, FP32, STRIDED
 from svm_ext import ops, use_backend
-from svm_ext.ops import _check, _triton_launch, reference
+from svm_ext.ops import _triton_launch, reference
 from triton_cases import DEVICE, FP16, SCALE, check_attend, placed, there
 
 pytestmark = triton_cases.MARKS
@@ -168,45 +168,9 @@ def test_append_equals_reference(case):
     [("merge", 2, 24, 2), ("fifo", 2, 24, 2), ("clear", 2, 24, 2), ("fifo", 17, 8, 1), ("merge", 1, 136, 2)],
 )
 def test_step_equals_append_and_attend(evict, side, dim, frames):
-    """Streams in any order, unequal steps, a frame that comes twice, padding, the ring round and round."""
     size = helpers.size(streams=2, windows=1, heads=1, side=side, frames=frames, dim=dim)
-    real, pad = torch.tensor([[side, 1]], dtype=torch.int32), helpers.pads(size)
-    theirs = helpers.empty_memory(size, FP16, "tokens")
-    ours, code = placed(theirs.clone()), _check.EVICTIONS[evict]
-    for ids in ([0], [1, 0], [0], [0], [1]) if side < 17 else ([0], [0]):
-        streams = torch.tensor(ids)
-        q, k, v = helpers.fused(size, FP16, len(ids))
-        for _ in range(1 + (ids == [1, 0])):
-            now = there(ours.step, streams, real, *pad)
-            out = ops.stream_step_(*ours.pools, *there(q, k, v), *now, SCALE, evict)
-            expected = reference.stream_step_(*theirs.pools, q, k, v, theirs.step, streams, real, *pad, SCALE, code)
-        truth, _, _ = helpers.oracle_attend(q, theirs, streams=streams, real=real, pad=pad)
-        helpers.assert_close(out.cpu(), truth, expected, factor=4)
-        inside = helpers.inside(size, real)[None, :, None, :, None, :, None]  # [S, W, H, n, T, n, D]
-        for a, b in ((ours.k, theirs.k), (ours.v, theirs.v)):
-            helpers.assert_same(a.cpu().masked_fill(~inside, 0), b.masked_fill(~inside, 0))
-        helpers.assert_same(ours.cursor.cpu(), theirs.cursor)
-        for memory in (ours, theirs):
-            memory.step[streams.to(memory.step.device)] += 1
-
-
-def check_clip(length, side, dim, dtype, evict, memory_frames, real):
-    """Forward and gradient of a clip against the fp64 oracle."""
-    windows = len(real)
-    q, k, v, dout = (torch.randn(1, length, windows, side**2, 1, dim).to(dtype).transpose(3, 4) for _ in range(4))
-    real, pad = torch.tensor(real, dtype=torch.int32), (torch.randn(1, dim), torch.randn(1, dim))
-    settings, code = (SCALE, memory_frames), _check.EVICTIONS[evict]
-    leaf = q.to(DEVICE).detach().requires_grad_()
-    out = ops.clip_attend(leaf, *there(k, v, real, *pad), *settings, evict)
-    dq = torch.autograd.grad(out, leaf, dout.to(DEVICE))[0]
-    upcast = (*(x.double() for x in (q, k, v)), real, *(p.double() for p in pad))
-    truth = reference.clip_attend(*upcast, *settings, code, True)
-    plain = reference.clip_attend(q, k, v, real, *pad, *settings, code, True, dtype=dtype)
-    allowed = triton_cases.factor(dtype)
-    helpers.assert_close(out.detach().cpu(), truth[0], plain[0], factor=allowed)
-    truth = reference.clip_attend_backward(dout.double(), *upcast, *truth, *settings, code)
-    plain = reference.clip_attend_backward(dout, q, k, v, real, *pad, *plain, *settings, code, dtype=dtype)
-    helpers.assert_close(dq.cpu(), truth, plain, "dq", allowed)
+    batches = [[0], [1, 0], [0], [0], [1]] if side < 17 else [[0], [0]]
+    triton_cases.check_steps(size, [[side, 1]], evict, batches, [1, 0])
 
 
 @pytest.mark.usefixtures("line_by_line")
@@ -216,12 +180,12 @@ def check_clip(length, side, dim, dtype, evict, memory_frames, real):
     ids=str,
 )
 def test_clip_equals_the_oracle(dtype, evict, memory_frames):
-    check_clip(3, 2, 24, dtype, evict, memory_frames, [[2, 2], [2, 1]])
+    triton_cases.check_clip(3, 2, 24, dtype, evict, memory_frames, [[2, 2], [2, 1]])
 
 
 @pytest.mark.parametrize(("length", "side", "dim", "evict"), [(1, 17, 16, "clear"), (2, 2, 136, "fifo")])
 def test_clip_of_large_windows_and_wide_heads(length, side, dim, evict):
-    check_clip(length, side, dim, FP16, evict, 2, [[side, 1]])
+    triton_cases.check_clip(length, side, dim, FP16, evict, 2, [[side, 1]])
 
 
 @pytest.mark.usefixtures("line_by_line")
